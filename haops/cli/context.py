@@ -1,0 +1,24 @@
+"""What every command works with, made from the environment."""
+
+from __future__ import annotations
+
+from haops.cluster.state import StateDir
+from haops.control.lifecycle import Lifecycle
+
+
+def lifecycle() -> Lifecycle:
+    """The verbs on clusters, over the real engine and the user's state directory."""
+    from haops.runtime.docker import DockerRuntime
+
+    return Lifecycle(StateDir(), DockerRuntime(), _resolve)
+
+
+def _resolve(store: str, override: str | None) -> str:
+    from haops.runtime.images import resolve
+
+    return resolve(store, override)
+
+
+def cluster_names(incomplete: str) -> list[str]:
+    """Shell completion of clusters' names."""
+    return [name for name in StateDir().names() if name.startswith(incomplete)]

@@ -1,0 +1,80 @@
+"""The entry point: commands, and how errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from haops import __version__
+from haops.cli import cluster, doctor, drill, images
+from haops.errors import EXIT_BUG, EXIT_INTERRUPTED, HaopsError, Interrupted
+
+app = typer.Typer(
+    name="haops",
+    help=(
+        "Stand up real Redis, ZooKeeper and Cassandra clusters, watch them, break them on purpose, "
+        "and measure the outage and the loss."
+    ),
+    epilog="Exit codes: 0 ok, 1 a check or drill failed, 2 usage, 3 environment, 4 unknown, 5 unhealthy, "
+    "70 bug, 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+cluster.register(app)
+app.add_typer(drill.app, name="drill")
+app.add_typer(images.app, name="images")
+app.command("doctor")(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"haops {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show a traceback with an error.", envvar="HAOPS_DEBUG")
+    ] = False,
+) -> None:
+    """Options that stand before any command."""
+    if debug:
+        os.environ["HAOPS_DEBUG"] = "1"
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    # The same way out as Ctrl-C, so that `finally` blocks undo what a drill has done.
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line and exit with the documented code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(prog_name="haops")
+    except HaopsError as error:
+        _fail(error, error.exit_code)
+    except KeyboardInterrupt:
+        _fail(Interrupted("interrupted"), EXIT_INTERRUPTED)
+    except Exception as error:  # a bug: say so, do not hide it
+        hint = "this is a bug in haops; run again with --debug and report what it shows"
+        _fail(HaopsError(f"{type(error).__name__}: {error}", hint=hint), EXIT_BUG)
+
+
+def _fail(error: HaopsError, code: int) -> None:
+    if os.environ.get("HAOPS_DEBUG"):
+        traceback.print_exc()
+    print(f"haops: {error}", file=sys.stderr)  # noqa: T201
+    sys.exit(code)

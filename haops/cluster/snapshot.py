@@ -1,0 +1,116 @@
+"""One immutable picture of a cluster at one moment, and its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from haops.cluster.spec import StoreName
+
+
+class Verdict(StrEnum):
+    """What to think of a cluster; ordered from good to bad by `rank`."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    DOWN = "down"
+    UNKNOWN = "unknown"
+
+
+class Role(StrEnum):
+    """What a node is to its cluster right now."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+    SENTINEL = "sentinel"
+    LEADER = "leader"
+    FOLLOWER = "follower"
+    OBSERVER = "observer"
+    MEMBER = "member"
+    UNKNOWN = "unknown"
+
+
+class NodeState(StrEnum):
+    """How a node is doing.
+
+    UP answers and is in sync; SYNCING answers but has not caught up;
+    UNREACHABLE has a running container but no answer; the others are the
+    container's own state.
+    """
+
+    UP = "up"
+    SYNCING = "syncing"
+    UNREACHABLE = "unreachable"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a copy is behind; None where the store has no such figure.
+
+    Args:
+        bytes: Replication offset behind the primary's (Redis).
+        seconds: Time since the last word from the primary (Redis).
+        zxid: Transactions behind the leader (ZooKeeper).
+        hints: Hints that other members keep for this node (Cassandra).
+    """
+
+    bytes: int | None = None
+    seconds: float | None = None
+    zxid: int | None = None
+    hints: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One node as it was seen.
+
+    Args:
+        why: Why the state is not UP, in the server's or the socket's own words.
+        ownership: Share of the data this node keeps a copy of, 0 to 1 (Cassandra).
+        version: The server's version.
+        detail: What else the store says, for `-o wide`.
+    """
+
+    name: str
+    role: Role
+    state: NodeState
+    host: str
+    port: int
+    lag: Lag | None = None
+    why: str | None = None
+    ownership: float | None = None
+    version: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A cluster at one moment: its nodes, and a verdict with reasons."""
+
+    name: str
+    store: StoreName
+    mode: str
+    taken: datetime
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    nodes: tuple[NodeView, ...] = field(default_factory=tuple)
+
+    def with_role(self, *roles: Role) -> tuple[NodeView, ...]:
+        """The nodes that are up and have one of `roles`."""
+        return tuple(
+            n for n in self.nodes if n.role in roles and n.state in (NodeState.UP, NodeState.SYNCING)
+        )
+
+
+def not_up(nodes: Sequence[NodeView]) -> tuple[str, ...]:
+    """A reason for each node that is not up."""
+    return tuple(
+        f"{n.name} is {n.state}" + (f": {n.why}" if n.why else "")
+        for n in nodes
+        if n.state is not NodeState.UP
+    )

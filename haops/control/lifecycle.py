@@ -1,0 +1,295 @@
+"""Up, down and garbage collection of clusters.
+
+Every step can be repeated: the record is written before the first container
+exists, Compose creates only what is missing, and everything carries labels, so
+that a crash at any line leaves something that `up` finishes or `gc` removes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from haops.cluster.snapshot import Snapshot, Verdict
+from haops.cluster.spec import Cluster, ClusterSpec, Node, Phase
+from haops.cluster.state import StateDir
+from haops.control.progress import NodeProgress, Report, silent
+from haops.control.wait import REAL_CLOCK, Clock
+from haops.errors import AddressTaken, BadInput, ClusterUnhealthy, DeadlineExceeded, HaopsError
+from haops.runtime import labels
+from haops.runtime.addresses import Subnet, choose_ports, host_routes, subnets
+from haops.runtime.compose import write_project
+from haops.runtime.port import Container, ContainerState, Runtime
+from haops.stores import load
+from haops.stores.base import NodePlan, Store
+
+UP_DEADLINE_S: Final = 120.0
+_POLL_S: Final = 0.1
+_LOG_TAIL: Final = 15
+_SUBNET_TRIES: Final = 4
+# The network's own address and the gateway come first; leave the next few to Docker's own use.
+_FIRST_HOST: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """A cluster, or what is left of one, that nobody needs any more."""
+
+    cluster: str
+    owner: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """The verbs on whole clusters, over a runtime and a state directory."""
+
+    state: StateDir
+    runtime: Runtime
+    resolve_image: Callable[[str, str | None], str]
+    clock: Clock = REAL_CLOCK
+
+    def up(self, spec: ClusterSpec, *, deadline_s: float = UP_DEADLINE_S, report: Report = silent) -> Cluster:
+        """Bring a cluster up, or finish or confirm one that is there.
+
+        Returns when clients can write and read.
+
+        Raises:
+            BadInput: A cluster of that name exists with another store or size.
+            EnvironmentTrouble: Engine, image, port, subnet or disk.
+            ClusterUnhealthy: The deadline passed or a node died; with its last log lines.
+        """
+        store = load(spec.store)
+        with self.state.lock(spec.name, "up"):
+            self.runtime.ping()
+            cluster = self._existing(spec) or self._lay_out(spec, store)
+            for node in cluster.nodes:
+                report(NodeProgress(cluster.name, node.name, "container"))
+            cluster = self._start(cluster, store)
+            self._await_ready(cluster, store, deadline_s, report)
+            return self.state.mark(cluster, Phase.READY)
+
+    def _existing(self, spec: ClusterSpec) -> Cluster | None:
+        cluster = self.state.find(spec.name)
+        if cluster is None:
+            return None
+        if cluster.store is not spec.store or len(cluster.servers) != spec.nodes:
+            raise BadInput(
+                f"cluster {spec.name} exists with {len(cluster.servers)} nodes of {cluster.store}",
+                hint=f"choose another --name, or remove it first: haops down {spec.name} --volumes",
+            )
+        return cluster
+
+    def _lay_out(self, spec: ClusterSpec, store: Store) -> Cluster:
+        image = self.resolve_image(spec.store.value, spec.image)
+        plans = store.layout(spec.nodes)
+        with self.state.allocation():
+            known = self._recorded()
+            ports = choose_ports(
+                sum(2 if p.has_admin else 1 for p in plans),
+                base=spec.port_base,
+                reserved=[port for c in known for n in c.nodes for port in (n.host_port, n.admin_host_port) if port],
+            )
+            subnet = self._free_subnet(known, ())
+            created = datetime.now(UTC)
+            cluster = Cluster(
+                name=spec.name,
+                store=spec.store,
+                owner=self.state.owner(),
+                subnet=str(subnet),
+                image=image,
+                nodes=_place(plans, subnet, ports),
+                created=created,
+                expires=created + spec.ttl if spec.ttl else None,
+                phase=Phase.CREATING,
+                mode=store.mode,
+            )
+            self.state.save(cluster)
+        return cluster
+
+    def _recorded(self) -> list[Cluster]:
+        found = []
+        for name in self.state.names():
+            try:
+                cluster = self.state.find(name)
+            except HaopsError:
+                continue  # a damaged record is reported by `ls`; its ports show as bound
+            if cluster:
+                found.append(cluster)
+        return found
+
+    def _free_subnet(self, known: Sequence[Cluster], tried: Sequence[str]) -> Subnet:
+        used = [*self.runtime.networks(), *(c.subnet for c in known), *tried]
+        for subnet in subnets([*used, *host_routes()]):
+            return subnet
+        raise AddressTaken("no subnet is free for a further cluster", hint="remove clusters: haops ls, haops gc")
+
+    def _start(self, cluster: Cluster, store: Store) -> Cluster:
+        """Compose up; on a subnet that somebody took meanwhile, lay the addresses out anew."""
+        tried: list[str] = []
+        while True:
+            write_project(cluster, store.render_context(cluster), self.state.cluster_dir(cluster.name))
+            try:
+                self._thaw(cluster)
+                self.runtime.compose_up(cluster, self.state.cluster_dir(cluster.name))
+            except AddressTaken as error:
+                tried.append(cluster.subnet)
+                if "subnet" not in error.message or len(tried) == _SUBNET_TRIES or cluster.phase is Phase.READY:
+                    raise
+                cluster = self._move(cluster, tried)
+            else:
+                return cluster
+
+    def _thaw(self, cluster: Cluster) -> None:
+        """Compose starts what is stopped but leaves a frozen container frozen."""
+        for node, container in self.runtime.containers(cluster).items():
+            if container.state is ContainerState.PAUSED:
+                self.runtime.unpause(cluster, node)
+
+    def _move(self, cluster: Cluster, tried: Sequence[str]) -> Cluster:
+        with self.state.allocation():
+            subnet = self._free_subnet(self._recorded(), tried)
+            nodes = tuple(
+                replace(node, address=str(subnet[_FIRST_HOST + i])) for i, node in enumerate(cluster.nodes)
+            )
+            moved = replace(cluster, subnet=str(subnet), nodes=nodes)
+            self.state.save(moved)
+        return moved
+
+    def _await_ready(self, cluster: Cluster, store: Store, deadline_s: float, report: Report) -> None:
+        end = self.clock.monotonic() + deadline_s
+        names = [n.name for n in cluster.nodes]
+        with store.readiness(cluster) as readiness:
+            while True:
+                pending = readiness.pending()
+                for name in names:
+                    report(NodeProgress(cluster.name, name, pending.get(name)))
+                if not pending:
+                    return
+                self._check_alive(cluster)
+                if self.clock.monotonic() >= end:
+                    node, waits_for = next(iter(pending.items()))
+                    raise DeadlineExceeded(
+                        f"not ready after {deadline_s:g} s: waits for {waits_for}",
+                        node=node,
+                        detail=self._last_words(cluster, node),
+                        hint=f"try again, or remove it: haops down {cluster.name} --volumes",
+                    )
+                self.clock.sleep(_POLL_S)
+
+    def _check_alive(self, cluster: Cluster) -> None:
+        for node, container in self.runtime.containers(cluster).items():
+            if container.state is ContainerState.STOPPED:
+                raise ClusterUnhealthy(
+                    f"the server ended while {cluster.name} came up: {container.status}",
+                    node=node,
+                    detail=self._last_words(cluster, node),
+                    hint=f"haops down {cluster.name} --volumes",
+                )
+
+    def _last_words(self, cluster: Cluster, node: str) -> str:
+        return "\n".join(line.text for line in self.runtime.logs(cluster, node, tail=_LOG_TAIL))
+
+    def down(self, name: str, *, keep_volumes: bool) -> None:
+        """Remove a cluster's containers and network, and its volumes unless they are kept.
+
+        Works from labels, so that a damaged record is no obstacle. The record
+        goes last: a crash in between leaves a cluster that `down` removes again.
+
+        Raises:
+            BadInput: Neither a record nor anything labelled so is there.
+        """
+        with self.state.lock(name, "down"):
+            owner = self.state.owner()
+            here = [left for left in self.runtime.leftovers() if (left.cluster, left.owner) == (name, owner)]
+            if not here and name not in self.state.names():
+                self.state.get(name)  # tells which clusters there are
+            self.runtime.remove(name, owner, keep_volumes=keep_volumes)
+            if not keep_volumes:
+                self.state.forget(name)
+
+    def garbage(self, now: datetime) -> tuple[Garbage, ...]:
+        """What `gc` may remove; nothing that another process is at work on.
+
+        Of this owner: what has no readable record, what `up` left half-made,
+        what expired. Of other owners on the same engine: what expired.
+        """
+        owner = self.state.owner()
+        records = {c.name: c for c in self._recorded()}
+        found: dict[tuple[str, str], str] = {}
+        for left in self.runtime.leftovers():
+            if labels.expired(left.expires, now):
+                found[left.cluster, left.owner] = f"expired {left.expires}"
+            elif left.owner == owner and left.cluster not in records:
+                found[left.cluster, left.owner] = "has no record in this state directory"
+        for name in self.state.names():
+            if name not in records:
+                found.setdefault((name, owner), "its record cannot be read")
+            elif records[name].phase is Phase.CREATING:
+                found.setdefault((name, owner), "was left half-made")
+            elif (expires := records[name].expires) and expires <= now:
+                found.setdefault((name, owner), f"expired {expires.isoformat(timespec='seconds')}")
+        return tuple(
+            Garbage(name, who, why)
+            for (name, who), why in sorted(found.items())
+            if who != owner or not self.state.locked(name)
+        )
+
+    def collect(self, garbage: Garbage) -> None:
+        """Remove one piece of `garbage`."""
+        with self.state.lock(garbage.cluster, "gc"):
+            self.runtime.remove(garbage.cluster, garbage.owner, keep_volumes=False)
+            if garbage.owner == self.state.owner():
+                self.state.forget(garbage.cluster)
+
+    def heal(self, cluster: Cluster) -> tuple[str, ...]:
+        """Start what is stopped and thaw what is frozen; needs nothing but labels. Returns the nodes healed."""
+        healed = []
+        with self.state.lock(cluster.name, "heal"):
+            for node, container in sorted(self.runtime.containers(cluster).items()):
+                if container.state is ContainerState.PAUSED:
+                    self.runtime.unpause(cluster, node)
+                elif container.state is ContainerState.STOPPED:
+                    self.runtime.start(cluster, node)
+                else:
+                    continue
+                healed.append(node)
+        return tuple(healed)
+
+    def observe(self, cluster: Cluster) -> Snapshot:
+        """One look at a cluster, with its containers' states where the engine tells them."""
+        return load(cluster.store).observe(cluster, self.containers(cluster))
+
+    def containers(self, cluster: Cluster) -> Mapping[str, Container]:
+        """The cluster's containers by node."""
+        return self.runtime.containers(cluster)
+
+
+def _place(plans: Sequence[NodePlan], subnet: Subnet, ports: Sequence[int]) -> tuple[Node, ...]:
+    """Give each planned node its fixed address and its host ports; pure."""
+    free = iter(ports)
+    nodes = []
+    for offset, plan in enumerate(plans):
+        host_port = next(free)
+        nodes.append(
+            Node(
+                name=plan.name,
+                kind=plan.kind,
+                index=plan.index,
+                address=str(subnet[_FIRST_HOST + offset]),
+                port=plan.port or host_port,
+                host_port=host_port,
+                admin_host_port=next(free) if plan.has_admin else None,
+                params=dict(plan.params),
+            )
+        )
+    return tuple(nodes)
+
+
+def worst(snapshots: Sequence[Snapshot]) -> Verdict:
+    """The gravest verdict: down, then unknown, then degraded."""
+    order = (Verdict.DOWN, Verdict.UNKNOWN, Verdict.DEGRADED)
+    present = {s.verdict for s in snapshots}
+    return next((v for v in order if v in present), Verdict.HEALTHY)

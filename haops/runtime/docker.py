@@ -1,0 +1,238 @@
+"""The Docker engine: Compose through testcontainers, the rest through the engine's API."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from haops.cluster.spec import Cluster
+from haops.errors import (
+    AddressTaken,
+    BadInput,
+    EngineUnavailable,
+    EnvironmentTrouble,
+    HaopsError,
+    ImageUnavailable,
+)
+from haops.runtime import labels
+from haops.runtime.port import Container, ContainerState, Leftovers, LogLine
+
+_STATES = {
+    "running": ContainerState.RUNNING,
+    "restarting": ContainerState.RUNNING,
+    "paused": ContainerState.PAUSED,
+}
+_START_ENGINE = "start an engine, or let haops do it: make engine"
+
+
+class DockerRuntime:
+    """The `Runtime` on a real engine; connects on first use."""
+
+    def __init__(self) -> None:
+        self._connected: Any = None
+
+    @property
+    def _client(self) -> Any:
+        if self._connected is None:
+            import docker  # 120 ms
+
+            try:
+                self._connected = docker.from_env(timeout=60)
+                self._connected.ping()
+            except docker.errors.DockerException as error:
+                self._connected = None
+                raise _unavailable(error) from error
+        return self._connected
+
+    def ping(self) -> str:
+        """The engine's version."""
+        return str(self._client.version()["Version"])
+
+    def compose_up(self, cluster: Cluster, folder: Path) -> None:
+        """`docker compose up --detach` of the rendered project."""
+        from testcontainers.compose import DockerCompose  # 165 ms
+
+        self.ping()
+        # testcontainers logs a failed command's whole output; the error below says it once.
+        logging.getLogger("testcontainers.compose.compose").setLevel(logging.CRITICAL)
+        try:
+            DockerCompose(folder, compose_file_name="compose.yaml", wait=False).start()
+        except subprocess.CalledProcessError as error:
+            raise _compose_trouble(cluster, error.stderr.decode(errors="replace")) from error
+        except FileNotFoundError as error:
+            raise EngineUnavailable("there is no docker command", hint=_START_ENGINE) from error
+
+    def containers(self, cluster: Cluster) -> Mapping[str, Container]:
+        """The cluster's containers by node name."""
+        found = self._find({labels.CLUSTER: cluster.name, labels.OWNER: cluster.owner})
+        return {c.node: c for c in found if c.node}
+
+    def all_containers(self) -> Sequence[Container]:
+        """Every container with haops' labels."""
+        return self._find({labels.CLUSTER: None})
+
+    def _find(self, wanted: Mapping[str, str | None]) -> list[Container]:
+        filters = [key if value is None else f"{key}={value}" for key, value in wanted.items()]
+        # The low-level call: the high-level one inspects each container once more.
+        rows = self._client.api.containers(all=True, filters={"label": filters})
+        return [_container(row) for row in rows]
+
+    def _handle(self, cluster: Cluster, node: str) -> Any:
+        view = self.containers(cluster).get(node)
+        if view is None:
+            raise BadInput(f"cluster {cluster.name} has no container for {node!r}", hint="see: haops status")
+        return self._client.containers.get(view.id)
+
+    def kill(self, cluster: Cluster, node: str) -> None:
+        """SIGKILL, then wait until the engine has seen the end."""
+        handle = self._handle(cluster, node)
+        with _engine_words(node):
+            handle.kill("SIGKILL")
+            handle.wait(timeout=30)
+
+    def start(self, cluster: Cluster, node: str) -> None:
+        """Start a stopped container."""
+        with _engine_words(node):
+            self._handle(cluster, node).start()
+
+    def pause(self, cluster: Cluster, node: str) -> None:
+        """Freeze by the cgroup's freezer."""
+        with _engine_words(node):
+            self._handle(cluster, node).pause()
+
+    def unpause(self, cluster: Cluster, node: str) -> None:
+        """Thaw; not frozen is fine."""
+        handle = self._handle(cluster, node)
+        if handle.status == "paused":
+            with _engine_words(node):
+                handle.unpause()
+
+    def logs(
+        self, cluster: Cluster, node: str, *, since_ns: int = 0, tail: int | None = None
+    ) -> list[LogLine]:
+        """Lines with the engine's own time stamps."""
+        since = datetime.fromtimestamp(since_ns // 1_000_000_000, UTC) if since_ns else None
+        raw: bytes = self._handle(cluster, node).logs(
+            timestamps=True, since=since, tail="all" if tail is None else tail
+        )
+        lines = (_log_line(node, line) for line in raw.decode(errors="replace").splitlines())
+        return [line for line in lines if line and line.at_ns >= since_ns]
+
+    def leftovers(self) -> Sequence[Leftovers]:
+        """Everything labelled, grouped by cluster and owner."""
+        wanted = {"label": labels.CLUSTER}
+        client = self._client
+        kinds = (
+            [row["Labels"] for row in client.api.containers(all=True, filters=wanted)],
+            [row["Labels"] for row in client.api.networks(filters=wanted)],
+            [row["Labels"] for row in client.api.volumes(filters=wanted)["Volumes"] or ()],
+        )
+        counts = [Counter((row[labels.CLUSTER], row.get(labels.OWNER, "")) for row in rows) for rows in kinds]
+        expires = {
+            (row[labels.CLUSTER], row.get(labels.OWNER, "")): row.get(labels.EXPIRES, "")
+            for rows in kinds
+            for row in rows
+        }
+        return [
+            Leftovers(*key, counts[0][key], counts[1][key], counts[2][key], expires[key])
+            for key in sorted(expires)
+        ]
+
+    def remove(self, cluster: str, owner: str, *, keep_volumes: bool) -> None:
+        """Containers, then the network, then the volumes."""
+        import docker
+
+        wanted = {"label": [f"{labels.CLUSTER}={cluster}", f"{labels.OWNER}={owner}"]}
+        client = self._client
+        for row in client.api.containers(all=True, filters=wanted):
+            with contextlib.suppress(docker.errors.NotFound):
+                client.api.remove_container(row["Id"], force=True, v=not keep_volumes)
+        for row in client.api.networks(filters=wanted):
+            with contextlib.suppress(docker.errors.NotFound):
+                client.api.remove_network(row["Id"])
+        if not keep_volumes:
+            for row in client.api.volumes(filters=wanted)["Volumes"] or ():
+                with contextlib.suppress(docker.errors.NotFound):
+                    client.api.remove_volume(row["Name"], force=True)
+
+    def networks(self) -> Sequence[str]:
+        """Subnets of all the engine's networks."""
+        return [
+            config["Subnet"]
+            for network in self._client.api.networks()
+            for config in (network.get("IPAM") or {}).get("Config") or ()
+            if config.get("Subnet")
+        ]
+
+
+def _container(row: Mapping[str, Any]) -> Container:
+    label = row["Labels"]
+    return Container(
+        id=row["Id"],
+        cluster=label.get(labels.CLUSTER, ""),
+        store=label.get(labels.STORE, ""),
+        node=label.get(labels.NODE, ""),
+        owner=label.get(labels.OWNER, ""),
+        expires=label.get(labels.EXPIRES, ""),
+        state=_STATES.get(row["State"], ContainerState.STOPPED),
+        status=row["Status"],
+    )
+
+
+def _log_line(node: str, line: str) -> LogLine | None:
+    stamp, _, text = line.partition(" ")
+    try:
+        # RFC 3339 with up to nine digits of a second; fromisoformat keeps six of them.
+        seconds, _, fraction = stamp.rstrip("Z").partition(".")
+        whole = int(datetime.fromisoformat(seconds).replace(tzinfo=UTC).timestamp())
+        return LogLine(node, whole * 1_000_000_000 + int(fraction.ljust(9, "0")[:9] or "0"), text)
+    except ValueError:
+        return None
+
+
+def _unavailable(error: Exception) -> EngineUnavailable:
+    words = str(error)
+    if "Permission denied" in words or "PermissionError" in words:
+        return EngineUnavailable(
+            "the container engine may not be used by this user",
+            detail=words,
+            hint="add yourself to the group docker and log in again, or run haops with sudo",
+        )
+    return EngineUnavailable("no container engine answers", detail=words, hint=_START_ENGINE)
+
+
+def _compose_trouble(cluster: Cluster, words: str) -> HaopsError:
+    said = "\n".join(line for line in words.strip().splitlines()[-6:])
+    low = words.lower()
+    if "port is already allocated" in low or "address already in use" in low:
+        return AddressTaken(
+            f"a host port of {cluster.name} is taken",
+            detail=said,
+            hint=f"free it, or lay the cluster out anew: haops down {cluster.name} --volumes",
+        )
+    if "pool overlaps" in low:
+        return AddressTaken(f"the subnet {cluster.subnet} is taken", detail=said)
+    if "no such image" in low or "pull access denied" in low or "manifest" in low:
+        return ImageUnavailable(f"image {cluster.image} is missing", detail=said, hint="haops images build")
+    if "is not a docker command" in low or "unknown command" in low or "unknown shorthand flag" in low:
+        return EngineUnavailable("the docker command has no Compose v2", detail=said, hint=_START_ENGINE)
+    if "no space left" in low:
+        return EnvironmentTrouble("the engine's disk is full", detail=said, hint="docker system prune")
+    return EnvironmentTrouble(f"Compose could not start {cluster.name}", detail=said)
+
+
+@contextlib.contextmanager
+def _engine_words(node: str) -> Iterator[None]:
+    """Turn the engine's refusal into an error of ours."""
+    import docker
+
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise EnvironmentTrouble("the engine refused", node=node, detail=str(error)) from error

@@ -1,0 +1,113 @@
+"""What the other rooms may ask of a container runtime.
+
+`docker.py` answers it with a real engine; the contract tests answer it with a
+fake, so that every decision above this line can be tested without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from haops.cluster.spec import Cluster
+
+
+class ContainerState(StrEnum):
+    """A container's own state; MISSING where there is none."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container as its labels and the engine describe it."""
+
+    id: str
+    cluster: str
+    store: str
+    node: str
+    owner: str
+    expires: str
+    state: ContainerState
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line that a node's process printed, and when the engine got it (UTC, Unix ns)."""
+
+    node: str
+    at_ns: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What carries a cluster's labels: containers, networks and volumes, by cluster and owner."""
+
+    cluster: str
+    owner: str
+    containers: int
+    networks: int
+    volumes: int
+    expires: str
+
+
+class Runtime(Protocol):
+    """The container engine, as far as haops uses it."""
+
+    def ping(self) -> str:
+        """The engine's version. Raises EngineUnavailable."""
+        ...
+
+    def compose_up(self, cluster: Cluster, folder: Path) -> None:
+        """Create and start what is missing of a cluster; returns without waiting for health."""
+        ...
+
+    def containers(self, cluster: Cluster) -> Mapping[str, Container]:
+        """The cluster's containers by node name, whatever state they are in."""
+        ...
+
+    def all_containers(self) -> Sequence[Container]:
+        """Every container with haops' labels, of every owner."""
+        ...
+
+    def kill(self, cluster: Cluster, node: str) -> None:
+        """SIGKILL the node's process; returns when the container has ended."""
+        ...
+
+    def start(self, cluster: Cluster, node: str) -> None:
+        """Start a stopped node; a running one stays as it is."""
+        ...
+
+    def pause(self, cluster: Cluster, node: str) -> None:
+        """Freeze a node's processes."""
+        ...
+
+    def unpause(self, cluster: Cluster, node: str) -> None:
+        """Thaw a node's processes; a node that is not frozen stays as it is."""
+        ...
+
+    def logs(
+        self, cluster: Cluster, node: str, *, since_ns: int = 0, tail: int | None = None
+    ) -> list[LogLine]:
+        """What a node printed since a Unix time in ns, or its last `tail` lines."""
+        ...
+
+    def leftovers(self) -> Sequence[Leftovers]:
+        """What is on the engine, grouped by cluster and owner."""
+        ...
+
+    def remove(self, cluster: str, owner: str, *, keep_volumes: bool) -> None:
+        """Remove everything that carries these labels, in any state, without the record's help."""
+        ...
+
+    def networks(self) -> Sequence[str]:
+        """Subnets of the engine's networks, as CIDR."""
+        ...

@@ -1,0 +1,211 @@
+"""What every store must offer, and the words it offers it in.
+
+A store is a record of functions, small on purpose: later capabilities
+(switchover, backup, digest) are records of their own, which a store has or has
+not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final, Protocol
+
+from haops.cluster.snapshot import NodeState, Role, Snapshot
+from haops.cluster.spec import Cluster, Node, NodeKind, StoreName
+from haops.errors import ClusterUnhealthy
+from haops.runtime.port import Container, ContainerState, LogLine
+
+# How long one node may take to answer a question about its health before it counts as unreachable.
+ANSWER_S: Final = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """A node to be: what the store wants, before addresses and host ports are chosen.
+
+    Args:
+        port: Client port inside; None makes it the same number as the host port.
+        has_admin: Whether a second host port is needed for an administrative server.
+    """
+
+    name: str
+    kind: NodeKind
+    index: int
+    port: int | None
+    has_admin: bool = False
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+class EventKind(StrEnum):
+    """Role changes that servers report by themselves."""
+
+    DETECTED = "detected"
+    ELECTED = "elected"
+    PROMOTED = "promoted"
+    ADVERTISED = "advertised"
+    REJOINED = "rejoined"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreEvent:
+    """A server's own word that something changed (`at_ns`: UTC, Unix ns)."""
+
+    at_ns: int
+    kind: EventKind
+    node: str
+    text: str
+
+
+class OperationFailed(Exception):
+    """The operation certainly did not happen. The text is the error's class."""
+
+
+class OutcomeUnknown(Exception):
+    """A time-out or a lost connection: the operation may have happened, or may happen yet."""
+
+
+class WorkloadClient(Protocol):
+    """One client of the drill's load: one operation at a time, no retries of its own."""
+
+    def write(self, key: int) -> None:
+        """Store `key`'s value. Raises OperationFailed or OutcomeUnknown."""
+        ...
+
+    def read(self, key: int) -> bool:
+        """Whether `key`'s value is there. Raises OperationFailed or OutcomeUnknown."""
+        ...
+
+    def close(self) -> None:
+        """Let connections go; never blocks for more than a second."""
+        ...
+
+
+class Workload(Protocol):
+    """How a drill's unique writes are laid out in a store."""
+
+    def prepare(self, clients: int) -> None:
+        """Make the tables or parents that the writes need."""
+        ...
+
+    def client(self, number: int) -> WorkloadClient:
+        """Connect client `number`; called in the process that uses it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what this process shared among its clients."""
+        ...
+
+    def read_back(self, clients: int) -> set[int]:
+        """Every key that is there, read at the strongest consistency that the store has."""
+        ...
+
+    def clean(self) -> None:
+        """Remove what the drill wrote."""
+        ...
+
+
+class Readiness(Protocol):
+    """What stands between a started cluster and its first client."""
+
+    def pending(self) -> Mapping[str, str]:
+        """For each node that is not ready, what it waits for; empty when clients can write and read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """One kind of server that haops can run, watch and break.
+
+    Args:
+        mode: How writes are replicated by default.
+        layout: The nodes of a cluster with so many data-bearing servers.
+        render_context: What the compose templates need besides the cluster.
+        readiness: A checker for `up` to poll; closes its connections at the end.
+        observe: Asks every node once, in parallel, and judges the answers.
+        primary: The node whose death hurts most: primary, leader, or a member that
+            coordinates. Raises NoRole.
+        events: The role changes that nodes' logs tell of, in order of time.
+        workload: A drill's writes and reads: cluster, run and time-out in seconds.
+    """
+
+    name: StoreName
+    mode: str
+    layout: Callable[[int], tuple[NodePlan, ...]]
+    render_context: Callable[[Cluster], Mapping[str, object]]
+    readiness: Callable[[Cluster], AbstractContextManager[Readiness]]
+    observe: Callable[[Cluster, Mapping[str, Container]], Snapshot]
+    primary: Callable[[Snapshot], str]
+    events: Callable[[Sequence[LogLine]], tuple[StoreEvent, ...]]
+    workload: Callable[[Cluster, str, float], Workload]
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A node that gave no answer, and why."""
+
+    state: NodeState
+    why: str
+
+
+def unanswered(node: Node, containers: Mapping[str, Container], error: object) -> Unanswered:
+    """Tell a dead container from a silent server.
+
+    The container's state is the better witness: where it runs, the socket's
+    error says why there is no answer.
+    """
+    container = containers.get(node.name)
+    if container is None:
+        return Unanswered(NodeState.MISSING, "it has no container")
+    if container.state is ContainerState.PAUSED:
+        return Unanswered(NodeState.PAUSED, "its processes are frozen")
+    if container.state is ContainerState.STOPPED:
+        return Unanswered(NodeState.STOPPED, container.status)
+    return Unanswered(NodeState.UNREACHABLE, first_line(error))
+
+
+def first_line(error: object) -> str:
+    """An error's first line, or its class where it has no text."""
+    text = str(error).strip().partition("\n")[0]
+    return text or type(error).__name__
+
+
+def now() -> datetime:
+    """The moment of a snapshot."""
+    return datetime.now(UTC)
+
+
+class NoRole(ClusterUnhealthy):
+    """No node has the role that an action needs."""
+
+
+def only(snapshot: Snapshot, *roles: Role) -> str:
+    """The first node that is up in one of `roles`.
+
+    Raises:
+        NoRole: There is none.
+    """
+    for view in snapshot.with_role(*roles):
+        return view.name
+    raise NoRole(
+        f"cluster {snapshot.name} has no {' or '.join(roles)}",
+        detail="; ".join(snapshot.reasons) or None,
+        hint=f"see: haops status {snapshot.name}",
+    )
+
+
+def match_events(
+    lines: Sequence[LogLine], patterns: Sequence[tuple[EventKind, str]]
+) -> tuple[StoreEvent, ...]:
+    """The lines that contain a pattern, as events in order of time; the first pattern that fits counts."""
+    found = []
+    for line in lines:
+        for kind, pattern in patterns:
+            if match := re.search(pattern, line.text):
+                found.append(StoreEvent(line.at_ns, kind, line.node, line.text[match.start() :].strip()))
+                break
+    return tuple(sorted(found, key=lambda event: event.at_ns))

@@ -1,0 +1,22 @@
+"""Cassandra: a ring of equal members; each row has RF copies, and a write's level says how many must answer."""
+
+from haops.cluster.spec import StoreName
+from haops.stores.base import Store
+from haops.stores.cassandra.control import primary
+from haops.stores.cassandra.events import events
+from haops.stores.cassandra.observe import observe
+from haops.stores.cassandra.readiness import readiness
+from haops.stores.cassandra.topology import layout, render_context
+from haops.stores.cassandra.workload import CassandraWorkload
+
+STORE = Store(
+    name=StoreName.CASSANDRA,
+    mode="quorum",
+    layout=layout,
+    render_context=render_context,
+    readiness=readiness,
+    observe=observe,
+    primary=primary,
+    events=events,
+    workload=CassandraWorkload,
+)

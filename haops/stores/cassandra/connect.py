@@ -1,0 +1,81 @@
+"""The Cassandra driver as this project uses it: bounded waits, no retries, no speculation."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from cassandra import ConsistencyLevel
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+from cassandra.policies import (
+    ConstantReconnectionPolicy,
+    DCAwareRoundRobinPolicy,
+    FallthroughRetryPolicy,
+    TokenAwarePolicy,
+)
+
+from haops.cluster.spec import Cluster as HaopsCluster
+from haops.cluster.spec import Node
+from haops.stores.cassandra.topology import DATACENTER
+
+# The driver's default grows to ten minutes, which would add to any outage.
+_RECONNECT_S: Final = 0.2
+_PROTOCOL: Final = 5
+
+# A frame of the native protocol: version, flags, stream, opcode OPTIONS, no body.
+_OPTIONS_FRAME: Final = b"\x05\x00\x00\x00\x05\x00\x00\x00\x00"
+_SUPPORTED: Final = 0x06
+
+# The driver logs each connection that it loses; a drill loses them on purpose.
+logging.getLogger("cassandra").setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def connect(
+    cluster: HaopsCluster, *, timeout_s: float, level: int = ConsistencyLevel.QUORUM, metadata: bool = True
+) -> Iterator[Any]:
+    """A session that knows the whole ring.
+
+    Nodes tell clients the published port on loopback as their address, so that
+    contact points and discovered hosts are the same hosts.
+
+    Args:
+        metadata: Whether tokens and schema are read, as token-aware routing needs.
+    """
+    profile = ExecutionProfile(
+        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(local_dc=DATACENTER)),
+        retry_policy=FallthroughRetryPolicy(),
+        consistency_level=level,
+        request_timeout=timeout_s,
+    )
+    driver = Cluster(
+        contact_points=[(n.host, n.host_port) for n in cluster.servers],
+        protocol_version=_PROTOCOL,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        reconnection_policy=ConstantReconnectionPolicy(_RECONNECT_S, max_attempts=None),
+        connect_timeout=timeout_s,
+        control_connection_timeout=timeout_s,
+        schema_metadata_enabled=metadata,
+        token_metadata_enabled=metadata,
+        idle_heartbeat_interval=2,
+        idle_heartbeat_timeout=2,
+    )
+    try:
+        yield driver.connect()
+    finally:
+        driver.shutdown()
+
+
+def answers_options(node: Node, timeout_s: float) -> bool:
+    """Whether a node answers the cheapest request of the protocol, as a driver's heartbeat sends it.
+
+    Raises:
+        OSError: No connection, or silence.
+    """
+    with socket.create_connection((node.host, node.host_port), timeout=timeout_s) as link:
+        link.sendall(_OPTIONS_FRAME)
+        header = link.recv(9)
+    return len(header) == 9 and header[4] == _SUPPORTED

@@ -1,0 +1,30 @@
+"""Which nodes a Redis replica set has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from haops.cluster.spec import Cluster, NodeKind
+from haops.stores.base import NodePlan
+
+PORT: Final = 6379
+SENTINEL_PORT: Final = 26379
+SENTINELS: Final = 3
+# The name under which the Sentinels know the primary: the one of Redis' own documentation,
+# so that examples from anywhere work as they stand.
+SERVICE: Final = "mymaster"
+
+
+def layout(nodes: int) -> tuple[NodePlan, ...]:
+    """`nodes` servers, the first of which starts as primary, and three Sentinels."""
+    servers = [NodePlan(f"redis-{i}", NodeKind.SERVER, i, PORT) for i in range(1, nodes + 1)]
+    sentinels = [
+        NodePlan(f"sentinel-{i}", NodeKind.SENTINEL, i, SENTINEL_PORT) for i in range(1, SENTINELS + 1)
+    ]
+    return (*servers, *sentinels)
+
+
+def render_context(cluster: Cluster) -> Mapping[str, object]:
+    """Nothing beyond the cluster."""
+    return {}

@@ -1,0 +1,22 @@
+"""ZooKeeper: an ensemble with one leader; a write is acknowledged by a majority (Zab)."""
+
+from haops.cluster.spec import StoreName
+from haops.stores.base import Store
+from haops.stores.zookeeper.control import primary
+from haops.stores.zookeeper.events import events
+from haops.stores.zookeeper.observe import observe
+from haops.stores.zookeeper.readiness import readiness
+from haops.stores.zookeeper.topology import layout, render_context
+from haops.stores.zookeeper.workload import ZooKeeperWorkload
+
+STORE = Store(
+    name=StoreName.ZOOKEEPER,
+    mode="quorum",
+    layout=layout,
+    render_context=render_context,
+    readiness=readiness,
+    observe=observe,
+    primary=primary,
+    events=events,
+    workload=ZooKeeperWorkload,
+)
