@@ -1,0 +1,1 @@
+"""Pure functions from what clients were told to what is there: findings with evidence."""

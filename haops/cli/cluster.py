@@ -24,17 +24,21 @@ _DEFAULT_WATCH_S = 2.0
 
 Item = TypeVar("Item")
 NameArgument = Annotated[
-    list[str] | None, typer.Argument(help="Clusters' names; all where none is given.", autocompletion=cluster_names)
+    list[str] | None,
+    typer.Argument(help="Clusters' names; all where none is given.", autocompletion=cluster_names),
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command("up", epilog="Examples: haops up redis | haops up all --name ci --ttl 2h | haops up cassandra --nodes 5")(
-        up
-    )
+    app.command(
+        "up",
+        epilog="Examples: haops up redis | haops up all --name ci --ttl 2h | haops up cassandra --nodes 5",
+    )(up)
     app.command("ls", epilog="Example: haops ls -o name")(ls)
-    app.command("status", epilog="Examples: haops status | haops status redis --watch | haops status -o json")(status)
+    app.command(
+        "status", epilog="Examples: haops status | haops status redis --watch | haops status -o json"
+    )(status)
     app.command("down", epilog="Examples: haops down redis | haops down --all --volumes")(down)
     app.command("heal", epilog="Example: haops heal redis")(heal)
     app.command("gc", epilog="Examples: haops gc --dry-run | haops gc")(gc)
@@ -84,7 +88,9 @@ def parse_images(pairs: Sequence[str]) -> dict[StoreName, str]:
     for pair in pairs:
         store, separator, reference = pair.partition("=")
         if not separator or not reference:
-            raise BadInput(f"--image {pair!r} is not STORE=REFERENCE", hint="for instance --image redis=redis:8")
+            raise BadInput(
+                f"--image {pair!r} is not STORE=REFERENCE", hint="for instance --image redis=redis:8"
+            )
         images[check_store(store)] = reference
     return images
 
@@ -94,12 +100,16 @@ def up(
     name: Annotated[
         str | None, typer.Option(help="The cluster's name; with `all` a prefix. Default: the store's name.")
     ] = None,
-    nodes: Annotated[int, typer.Option(help="Data-bearing servers, 1 to 9. Redis gets three Sentinels on top.")] = 3,
+    nodes: Annotated[
+        int, typer.Option(help="Data-bearing servers, 1 to 9. Redis gets three Sentinels on top.")
+    ] = 3,
     image: Annotated[
         list[str] | None, typer.Option(help="STORE=REFERENCE: an image instead of the built one; repeatable.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="First host port; free ones are chosen otherwise.")] = None,
-    ttl: Annotated[str | None, typer.Option(help="Age at which `haops gc` may remove it, such as 2h.")] = None,
+    ttl: Annotated[
+        str | None, typer.Option(help="Age at which `haops gc` may remove it, such as 2h.")
+    ] = None,
     timeout: Annotated[str, typer.Option(help="How long to wait for readiness.")] = f"{UP_DEADLINE_S:g}s",
 ) -> None:
     """Start a cluster, and return when clients can write and read.
@@ -110,9 +120,8 @@ def up(
     deadline_s = parse_duration(timeout).total_seconds()
     console = shapes.err()
     if nodes % 2 == 0 and StoreName.ZOOKEEPER in {s.store for s in specs}:
-        console.print(
-            f"[yellow]warning:[/] an ensemble of {nodes} survives no more losses than one of {nodes - 1}: use an odd number"
-        )
+        few = f"an ensemble of {nodes} survives no more losses than one of {nodes - 1}: use an odd number"
+        console.print(f"[yellow]warning:[/] {few}")
     from haops.cli.progress import UpDisplay
 
     haops = lifecycle()
@@ -173,9 +182,11 @@ def ls(output: OutputOption = Output.TABLE) -> None:
         _ls_table(standing, output)
     console = shapes.err()
     if kept := [s.name for s in seen if gone(s)]:
-        console.print(f"without containers, their data kept: {', '.join(kept)} (see: haops up, haops down --volumes)")
-    for error in damaged:
-        console.print(f"haops: {error}", markup=False)
+        console.print(
+            f"without containers, their data kept: {', '.join(kept)} (see: haops up, haops down --volumes)"
+        )
+    for trouble in damaged:
+        console.print(f"haops: {trouble}", markup=False)
 
 
 def gone(snapshot: Snapshot) -> bool:
@@ -185,7 +196,9 @@ def gone(snapshot: Snapshot) -> bool:
 
 def _ls_table(standing: Sequence[tuple[Cluster, Snapshot]], output: Output) -> None:
     wide = output is Output.WIDE
-    table = shapes.table("NAME", "STORE", "MODE", "NODES", "VERDICT", "AGE", *(("IMAGE", "SUBNET") if wide else ()))
+    table = shapes.table(
+        "NAME", "STORE", "MODE", "NODES", "VERDICT", "AGE", *(("IMAGE", "SUBNET") if wide else ())
+    )
     for cluster, snapshot in standing:
         up_count = sum(n.state is NodeState.UP for n in snapshot.nodes)
         cells = [
@@ -215,7 +228,9 @@ def status(
     names: NameArgument = None,
     output: OutputOption = Output.TABLE,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again until Ctrl-C.")] = False,
-    interval: Annotated[str, typer.Option(help="Time between two looks with --watch.")] = f"{_DEFAULT_WATCH_S:g}s",
+    interval: Annotated[
+        str, typer.Option(help="Time between two looks with --watch.")
+    ] = f"{_DEFAULT_WATCH_S:g}s",
 ) -> None:
     """Show every node's role, state, lag and address, and each cluster's verdict with its reasons.
 
@@ -259,8 +274,10 @@ def _watch(haops: Lifecycle, clusters: Sequence[Cluster], output: Output, interv
     with Live(console=shapes.out(), auto_refresh=False, screen=False) as live:
         while True:
             snapshots = look(haops, clusters)
-            lines = [f"{datetime.now():%H:%M:%S}", shapes.status_table(snapshots, output)]
-            live.update(Group(*lines, *shapes.reasons_lines(snapshots)), refresh=True)
+            table = shapes.status_table(snapshots, output)
+            live.update(
+                Group(f"{datetime.now():%H:%M:%S}", table, *shapes.reasons_lines(snapshots)), refresh=True
+            )
             time.sleep(interval_s)
 
 
@@ -287,7 +304,9 @@ def heal(names: NameArgument = None) -> None:
     shapes.err().print(f"healed {', '.join(healed)}" if healed else "nothing to heal")
 
 
-def gc(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False) -> None:
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+) -> None:
     """Remove expired, half-made and unrecorded clusters; whatever is in use stays."""
     haops = lifecycle()
     garbage = haops.garbage(datetime.now(UTC))

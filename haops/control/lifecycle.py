@@ -90,7 +90,9 @@ class Lifecycle:
             ports = choose_ports(
                 sum(2 if p.has_admin else 1 for p in plans),
                 base=spec.port_base,
-                reserved=[port for c in known for n in c.nodes for port in (n.host_port, n.admin_host_port) if port],
+                reserved=[
+                    port for c in known for n in c.nodes for port in (n.host_port, n.admin_host_port) if port
+                ],
             )
             subnet = self._free_subnet(known, ())
             created = datetime.now(UTC)
@@ -124,7 +126,9 @@ class Lifecycle:
         used = [*self.runtime.networks(), *(c.subnet for c in known), *tried]
         for subnet in subnets([*used, *host_routes()]):
             return subnet
-        raise AddressTaken("no subnet is free for a further cluster", hint="remove clusters: haops ls, haops gc")
+        raise AddressTaken(
+            "no subnet is free for a further cluster", hint="remove clusters: haops ls, haops gc"
+        )
 
     def _start(self, cluster: Cluster, store: Store) -> Cluster:
         """Compose up; on a subnet that somebody took meanwhile, lay the addresses out anew."""
@@ -136,7 +140,11 @@ class Lifecycle:
                 self.runtime.compose_up(cluster, self.state.cluster_dir(cluster.name))
             except AddressTaken as error:
                 tried.append(cluster.subnet)
-                if "subnet" not in error.message or len(tried) == _SUBNET_TRIES or cluster.phase is Phase.READY:
+                if (
+                    "subnet" not in error.message
+                    or len(tried) == _SUBNET_TRIES
+                    or cluster.phase is Phase.READY
+                ):
                     raise
                 cluster = self._move(cluster, tried)
             else:

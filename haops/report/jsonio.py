@@ -26,7 +26,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from json.decoder import scanstring
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -49,7 +48,7 @@ def dump(result: DrillResult) -> str:
     """
     plain = _adapter().dump_python(_ordered(result), mode="json")
     text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
-    return _NUMBERS.sub(lambda m: f"[{re.sub(r'\\s*\n\\s*', ' ', m[1])}]", text) + "\n"
+    return _NUMBERS.sub(lambda match: "[" + " ".join(match[1].split()) + "]", text) + "\n"
 
 
 def load(text: str, origin: str) -> DrillResult:
@@ -139,7 +138,7 @@ def _child(text: str, at: int, part: str | int) -> int | None:
     while text[at] not in "}]":
         key: str | int = index
         if is_object:
-            key, at = scanstring(text, at + 1)
+            key, at = decoder.raw_decode(text, at)
             at = _skip(text, _skip(text, at) + 1)
         if key == part:
             return at

@@ -10,10 +10,12 @@ from markupsafe import Markup
 from haops.drills.result import StoreResult
 from haops.report.scale import Linear, nice_ceiling, nice_ticks
 from haops.report.svg import drawing, el, line, text, text_px
-from haops.report.text import format_ms
+from haops.report.text import format_ms, format_tick
 
 RADIUS = 5.0
-ROW, HEAD, AXIS = 46, 22, 26
+# A row has the budget's words above its dots.
+ROW, HEAD, DOTS, AXIS = 56, 4, 36, 26
+NEVER = 24.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,10 @@ def strip_figures(store: StoreResult, ident: str, title: str) -> Markup:
             store.budget.write_outage_ms,
         ),
         Strip(
-            "Reads", "reads", tuple((t.number, t.read_outage_ms) for t in store.trials), store.budget.read_outage_ms
+            "Reads",
+            "reads",
+            tuple((t.number, t.read_outage_ms) for t in store.trials),
+            store.budget.read_outage_ms,
         ),
     )
     return Markup().join(_figure(rows, f"{ident}-{size.cls}", title, size) for size in SIZES)
@@ -66,22 +71,25 @@ def _figure(rows: Sequence[Strip], ident: str, title: str, size: StripSize) -> M
     top = nice_ceiling(max([*known, *limits], default=1000.0) * 1.02, size.ticks)
     lost = any(v is None for row in rows for _, v in row.values)
     # Trials that never came back have no place on the axis; they stand in a column of their own beyond it.
-    right = size.width - (52 if lost else 22)
+    right = size.width - (72 if lost else 22)
     x = Linear(0.0, top, size.left, right)
     bottom = HEAD + ROW * len(rows)
     body = []
     for tick in nice_ticks(top, size.ticks):
-        words = "0" if tick == 0 else format_ms(tick).replace(".00 ", " ").replace(".0 ", " ")
-        body += [line(x(tick), HEAD, x(tick), bottom, "grid"), text(x(tick), bottom + 17, words, "tick", "middle")]
+        at = x(tick)
+        body += [
+            line(at, HEAD, at, bottom, "grid"),
+            text(at, bottom + 17, format_tick(tick), "tick", "middle"),
+        ]
     if lost:
-        body.append(text(size.width - 4, bottom + 17, "never", "tick", "end"))
+        body.append(text(size.width - NEVER, bottom + 17, "never", "tick", "middle"))
     for index, row in enumerate(rows):
         body.append(_row(row, x, HEAD + ROW * index, size))
     return drawing(ident, size.width, bottom + AXIS, title, _describe(rows), f"plot {size.cls}", body)
 
 
 def _row(row: Strip, x: Linear, top: float, size: StripSize) -> Markup:
-    middle = top + ROW / 2
+    middle = top + DOTS
     parts = [
         text(size.left - 14, middle + 4, row.name, "panel-title", "end"),
         line(size.left, top + ROW, x.end, top + ROW, "axis"),
@@ -90,7 +98,7 @@ def _row(row: Strip, x: Linear, top: float, size: StripSize) -> Markup:
         parts.append(_limit(row.limit_ms, x, top))
     taken: list[tuple[float, float]] = []
     for number, value in row.values:
-        at = x(value) if value is not None else size.width - 20.0
+        at = x(value) if value is not None else size.width - NEVER
         y = _free(at, middle, taken)
         taken.append((at, y))
         words = f"trial {number}: {format_ms(value) if value is not None else 'never came back'}"
@@ -102,18 +110,17 @@ def _limit(limit_ms: float, x: Linear, top: float) -> Markup:
     at = x(limit_ms)
     words = f"budget {format_ms(limit_ms)}"
     flipped = at + 5 + text_px(words) > x.end + 16
-    # Above the row, where no dot can lie.
-    label = text(at - 5 if flipped else at + 5, top + 10, words, "limit-label", "end" if flipped else None)
-    return el("g", line(at, top + 2, at, top + ROW, "limit"), label)
+    label = text(at - 5 if flipped else at + 5, top + 16, words, "limit-label", "end" if flipped else None)
+    return el("g", line(at, top + 5, at, top + ROW, "limit"), label)
 
 
 def _free(at: float, middle: float, taken: Sequence[tuple[float, float]]) -> float:
     """A height for a dot at `at` that covers none of the others; the middle if all are taken."""
-    for offset in (4.0, -5.0, 13.0, -1.0, 8.0, 0.0, 16.0):
+    for offset in (0.0, -9.0, 9.0, -4.5, 4.5, -13.0, 13.0):
         y = middle + offset
         if all(abs(at - a) >= 2 * RADIUS or abs(y - b) >= 1.6 * RADIUS for a, b in taken):
             return y
-    return middle + 4.0
+    return middle
 
 
 def _dot(at: float, y: float, words: str, cls: str) -> Markup:

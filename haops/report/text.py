@@ -27,6 +27,9 @@ STORE_TITLES: Final = {
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 
+_SHORT_WORDS: Final = {"never came back": "never", "not seen": "not seen"}
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """A figure's heading and what it means, in one sentence.
@@ -128,6 +131,11 @@ def format_spread(spread: Spread | None) -> str:
     return median if median == span else f"{median} ({span})"
 
 
+def format_tick(ms: float) -> str:
+    """A round duration of `ms` at an axis, without decimals that say nothing: 10 s, 0.5 s."""
+    return "0" if ms == 0 else re.sub(r"\.0+(?= )|(?<=\.\d)0(?= )", "", format_ms(ms))
+
+
 def format_count(count: float | None) -> str:
     """A number of things, with thousands separated: 12,345."""
     if count is None or not math.isfinite(count):
@@ -152,6 +160,8 @@ def format_at(seconds: float) -> str:
 
 def format_since(seconds: float) -> str:
     """The distance of `seconds` from the fault, with its sign: +5.02 s."""
+    if seconds == 0:
+        return format_ms(0.0)
     sign = "\u2212" if seconds < 0 else "+"
     return f"{sign}{format_ms(abs(seconds) * 1000)}"
 
@@ -250,7 +260,9 @@ def _with_missing(spread: Spread | None, values: Sequence[float | None], words: 
     if spread is None:
         return missing(words if values else "no trial")
     text = format_spread(spread)
-    return f"{text}, {lacking} of {len(values)} {words}" if lacking else text
+    # Beside a figure there is little room, and the reason in full stands with the trial.
+    short = _SHORT_WORDS.get(words, "without")
+    return f"{text}, {lacking} of {len(values)} {short}" if lacking else text
 
 
 def _p99(trials: Sequence[Trial]) -> str:

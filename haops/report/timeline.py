@@ -11,12 +11,13 @@ from markupsafe import Markup
 from haops.drills.result import Timeline, Trial, TrialEvent
 from haops.report.scale import Linear, Log, decades, log_ticks, nice_ceiling, nice_step, nice_ticks
 from haops.report.svg import Label, drawing, el, line, place_labels, step_area, step_line, text, text_px
-from haops.report.text import format_count, format_ms, format_since, printable
+from haops.report.text import format_count, format_ms, format_since, format_tick, printable
 
 LEFT, RIGHT = 58, 14
 LANE, TITLE, GAP, AXIS = 17, 21, 8, 40
 # Beyond this, labels would push the plot off the screen; the table of events has them all.
 MAX_LABELS = 12
+MAX_WORDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,9 @@ def merge(timeline: Timeline, limit: int) -> Series:
 
     def rate(counts: Sequence[int]) -> tuple[float, ...]:
         # The last group may be shorter, and must not look as if the load had dropped.
-        return tuple(sum(part) / (len(part) * timeline.bucket_s) for part in (counts[i : i + every] for i in starts))
+        return tuple(
+            sum(part) / (len(part) * timeline.bucket_s) for part in (counts[i : i + every] for i in starts)
+        )
 
     def highest(values: Sequence[float | None]) -> tuple[float | None, ...]:
         groups = ([v for v in values[i : i + every] if v is not None] for i in starts)
@@ -79,7 +82,11 @@ def merge(timeline: Timeline, limit: int) -> Series:
 
     edges = (*(i * timeline.bucket_s for i in starts), count * timeline.bucket_s)
     return Series(
-        edges, rate(timeline.ok_writes), rate(timeline.ok_reads), rate(timeline.failed), highest(timeline.p99_ms)
+        edges,
+        rate(timeline.ok_writes),
+        rate(timeline.ok_reads),
+        rate(timeline.failed),
+        highest(timeline.p99_ms),
     )
 
 
@@ -131,10 +138,10 @@ def _figure(trial: Trial, ident: str, title: str, size: Size) -> Markup:
     pitch = TITLE + size.panel + GAP
     panels = _panels(series, size)
     bottom = head + pitch * len(panels) - GAP
-    body = [_shade(trial, x, head, bottom)]
+    # Marks come before the panels, so that no line runs through a panel's words.
+    body = [_shade(trial, x, head, bottom), *(_marker(a, bottom) for a in labels)]
     body += [_panel(p, series, x, head + i * pitch + TITLE, size) for i, p in enumerate(panels)]
     body += [_time_axis(x, bottom, size), _gap_words(trial, x, head + TITLE + size.panel / 2)]
-    body += [_marker(a, bottom) for a in labels]
     # The script moves this line under the pointer; without a script it stays out of sight.
     body.append(line(LEFT, head, LEFT, bottom, "cursor"))
     return drawing(ident, size.width, bottom + AXIS, title, _describe(trial), f"plot {size.cls}", body)
@@ -148,12 +155,14 @@ def _panels(series: Series, size: Size) -> list[Panel]:
     low, high = decades(min(known), max(known)) if known else (1.0, 10.0)
 
     def counts(name: str, cls: str, values: tuple[float, ...], high: float) -> Panel:
-        return Panel(name, cls, values, Linear(0.0, high, size.panel, 0.0), tuple(nice_ticks(high, 3)), duration=False)
+        return Panel(
+            name, cls, values, Linear(0.0, high, size.panel, 0.0), tuple(nice_ticks(high, 3)), duration=False
+        )
 
     return [
         counts("Successful writes a second", "writes", series.writes, top),
         counts("Successful reads a second", "reads", series.reads, top),
-        counts("Failed or unknown operations a second", "failed", series.failed, failed_top),
+        counts("Failed or unknown a second", "failed", series.failed, failed_top),
         Panel(
             "p99 latency (log scale)",
             "p99",
@@ -170,17 +179,26 @@ def _panel(panel: Panel, series: Series, x: Linear, top: float, size: Size) -> M
     parts = [text(LEFT, top - 7, panel.name, "panel-title")]
     for tick in panel.ticks:
         y = panel.scale(tick)
-        words = format_ms(tick).replace(".00", "") if panel.duration else _short(tick)
-        parts += [line(LEFT, top + y, right, top + y, "grid"), text(LEFT - 7, top + y + 4, words, "tick", "end")]
-    data = []
+        words = format_tick(tick) if panel.duration else _short(tick)
+        parts += [
+            line(LEFT, top + y, right, top + y, "grid"),
+            text(LEFT - 7, top + y + 4, words, "tick", "end"),
+        ]
     known = [v for v in panel.values if v is not None]
-    if not panel.duration:
-        data.append(el("path", d=step_area(series.edges, known, x, panel.scale), cls=f"area {panel.cls}"))
-    data.append(el("path", d=step_line(series.edges, panel.values, x, panel.scale), cls=f"line {panel.cls}"))
+    if panel.duration:
+        path, cls = step_line(series.edges, panel.values, x, panel.scale), "line"
+    else:
+        path, cls = step_area(series.edges, known, x, panel.scale), "area"
+    data = [el("path", d=path, cls=f"{cls} {panel.cls}")]
     if not any(known):
         words = "no success, so no latency" if panel.duration else "none"
         data.append(text(right - 4, size.panel - 6, words, "note", "end"))
-    return el("g", *parts, el("g", *data, transform=f"translate(0 {top:g})"), line(LEFT, top + size.panel, right, top + size.panel, "axis"))
+    return el(
+        "g",
+        *parts,
+        el("g", *data, transform=f"translate(0 {top:g})"),
+        line(LEFT, top + size.panel, right, top + size.panel, "axis"),
+    )
 
 
 def _short(value: float) -> str:
@@ -220,7 +238,8 @@ def _labels(trial: Trial, x: Linear, size: Size) -> list[Label]:
     wanted = []
     for events in _groups(trial, x.high * 0.02)[:MAX_LABELS]:
         first = events[0]
-        words = printable(first.kind) if len(events) == 1 else f"{printable(first.kind)} \u00d7{len(events)}"
+        kind = printable(first.kind)[:MAX_WORDS]
+        words = kind if len(events) == 1 else f"{kind} \u00d7{len(events)}"
         if size.cls != "narrow" and fault is not None and first.kind != "fault":
             words += f" {format_since(first.at_s - fault)}"
         wanted.append((x(first.at_s), words))
@@ -268,5 +287,7 @@ def _describe(trial: Trial) -> str:
         parts.append(f"Fault at {fault:.2f} s on {printable(trial.node)}.")
     if span is not None:
         parts.append(f"Outage from {span[0]:.2f} s to {span[1]:.2f} s.")
-    parts.append(f"Write outage {format_ms(trial.write_outage_ms)}, read outage {format_ms(trial.read_outage_ms)}.")
+    parts.append(
+        f"Write outage {format_ms(trial.write_outage_ms)}, read outage {format_ms(trial.read_outage_ms)}."
+    )
     return " ".join(parts)

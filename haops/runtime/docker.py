@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -89,12 +90,14 @@ class DockerRuntime:
             raise BadInput(f"cluster {cluster.name} has no container for {node!r}", hint="see: haops status")
         return self._client.containers.get(view.id)
 
-    def kill(self, cluster: Cluster, node: str) -> None:
+    def kill(self, cluster: Cluster, node: str) -> int:
         """SIGKILL, then wait until the engine has seen the end."""
         handle = self._handle(cluster, node)
         with _engine_words(node):
+            at_ns = time.monotonic_ns()
             handle.kill("SIGKILL")
             handle.wait(timeout=30)
+        return at_ns
 
     def start(self, cluster: Cluster, node: str) -> None:
         """Start a stopped container."""

@@ -78,8 +78,8 @@ class Runtime(Protocol):
         """Every container with haops' labels, of every owner."""
         ...
 
-    def kill(self, cluster: Cluster, node: str) -> None:
-        """SIGKILL the node's process; returns when the container has ended."""
+    def kill(self, cluster: Cluster, node: str) -> int:
+        """SIGKILL the node's process; returns the moment of it (monotonic ns) when the container has ended."""
         ...
 
     def start(self, cluster: Cluster, node: str) -> None:

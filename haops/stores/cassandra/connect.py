@@ -64,7 +64,8 @@ def connect(
         idle_heartbeat_timeout=2,
     )
     try:
-        yield driver.connect()
+        # Without waiting, a query aimed at one host may come before its connection and count it as down.
+        yield driver.connect(wait_for_all_pools=True)
     finally:
         driver.shutdown()
 

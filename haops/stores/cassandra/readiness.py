@@ -17,6 +17,7 @@ from haops.stores.cassandra.topology import DATACENTER, KEYSPACE, replication
 from haops.stores.parallel import ask_all
 
 _SCHEMA_S: Final = 10.0
+_TABLE: Final = f"{KEYSPACE}.ready"
 
 
 class CassandraReadiness:
@@ -26,7 +27,6 @@ class CassandraReadiness:
         self._cluster = cluster
         self._stack = stack
         self._session: Any = None
-        self._schema_made = False
 
     def pending(self) -> Mapping[str, str]:
         """What each node waits for."""
@@ -35,9 +35,11 @@ class CassandraReadiness:
         if waiting:
             return waiting
         try:
-            return self._ring() or self._prove()
+            self._make_schema()
         except TROUBLE as error:
-            return {self._cluster.nodes[0].name: f"a client's first write ({first_line(error)})"}
+            return {self._cluster.nodes[0].name: f"a keyspace ({first_line(error)})"}
+        answers = ask_all(self._prove, self._cluster.nodes)
+        return {n.name: w for n, w in zip(self._cluster.nodes, answers, strict=True) if w}
 
     def _waits_for(self, node: Node) -> str | None:
         try:
@@ -45,36 +47,36 @@ class CassandraReadiness:
         except OSError as error:
             return f"CQL ({first_line(error)})"
 
-    def _ring(self) -> Mapping[str, str]:
-        if self._session is None:
-            self._session = self._stack.enter_context(
-                connect(self._cluster, timeout_s=_SCHEMA_S, level=ConsistencyLevel.ALL)
-            )
-        metadata = self._session.cluster.metadata
-        up = {(h.endpoint.address, h.endpoint.port) for h in metadata.all_hosts() if h.is_up}
-        return {
-            n.name: "its place in the ring" for n in self._cluster.nodes if (n.host, n.host_port) not in up
-        }
+    def _make_schema(self) -> None:
+        if self._session is not None:
+            return
+        session = self._stack.enter_context(connect(self._cluster, timeout_s=_SCHEMA_S))
+        copies = replication(len(self._cluster.servers))
+        session.execute(
+            f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = "
+            f"{{'class': 'NetworkTopologyStrategy', '{DATACENTER}': {copies}}}"
+        )
+        session.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} (name text PRIMARY KEY)")
+        self._session = session
 
-    def _prove(self) -> Mapping[str, str]:
-        if not self._schema_made:
-            copies = replication(len(self._cluster.servers))
-            self._session.execute(
-                f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = "
-                f"{{'class': 'NetworkTopologyStrategy', '{DATACENTER}': {copies}}}"
-            )
-            self._session.execute(f"CREATE TABLE IF NOT EXISTS {KEYSPACE}.ready (name text PRIMARY KEY)")
-            self._schema_made = True
-        level = ConsistencyLevel.ALL
-        name = (self._cluster.name,)
-        self._session.execute(
-            SimpleStatement(f"INSERT INTO {KEYSPACE}.ready (name) VALUES (%s)", consistency_level=level), name
+    def _prove(self, node: Node) -> str | None:
+        """Write and read with this very node as coordinator, and all copies taking part."""
+        hosts = self._session.cluster.metadata.all_hosts()
+        host = next(
+            (h for h in hosts if (h.endpoint.address, h.endpoint.port) == (node.host, node.host_port)), None
         )
-        self._session.execute(
-            SimpleStatement(f"SELECT name FROM {KEYSPACE}.ready WHERE name = %s", consistency_level=level),
-            name,  # noqa: S608
-        )
-        return {}
+        if host is None:
+            return "its place in the ring"
+        try:
+            for query in (
+                f"INSERT INTO {_TABLE} (name) VALUES (%s)",
+                f"SELECT name FROM {_TABLE} WHERE name = %s",
+            ):
+                statement = SimpleStatement(query, consistency_level=ConsistencyLevel.ALL)
+                self._session.execute(statement, (node.name,), host=host)
+        except TROUBLE as error:
+            return f"a write to all copies ({first_line(error)})"
+        return None
 
 
 @contextmanager

@@ -26,6 +26,8 @@ _JVM_OPTIONS: Final = (
     "-Dcassandra.skip_wait_for_gossip_to_settle=0",
     "-Dcassandra.superuser_setup_delay_ms=0",
     "-Dcassandra.ring_delay_ms=1000",
+    # Hints go out within a second after a node's return, not within the default ten.
+    "-Dcassandra.hints_dispatch_interval_ms=1000",
 )
 
 

@@ -80,7 +80,7 @@ class CassandraWorkload:
             self._shared = (
                 session,
                 session.prepare(f"INSERT INTO {self._table} (client, key) VALUES (?, ?)"),
-                session.prepare(f"SELECT key FROM {self._table} WHERE client = ? AND key = ?"),  # noqa: S608
+                session.prepare(f"SELECT key FROM {self._table} WHERE client = ? AND key = ?"),
             )
         return CassandraClient(*self._shared, number)
 
@@ -91,7 +91,7 @@ class CassandraWorkload:
     def read_back(self, clients: int) -> set[int]:
         """Read every partition at ALL, so that no copy is left unasked."""
         query = SimpleStatement(
-            f"SELECT key FROM {self._table} WHERE client = %s",  # noqa: S608
+            f"SELECT key FROM {self._table} WHERE client = %s",
             consistency_level=ConsistencyLevel.ALL,
             fetch_size=_PAGE,
         )

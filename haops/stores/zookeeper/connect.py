@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Sequence
 
 from kazoo.client import KazooClient
 
 from haops.cluster.spec import Node
+
+# kazoo logs each connection that it loses; a drill loses them on purpose.
+logging.getLogger("kazoo").setLevel(logging.CRITICAL)
 
 # Reconnect at a steady 50 ms: kazoo's default grows to a minute, which would add to any outage.
 _RECONNECT = {"max_tries": -1, "delay": 0.05, "backoff": 1, "max_jitter": 0.5, "max_delay": 0.2}

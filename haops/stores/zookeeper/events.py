@@ -11,7 +11,6 @@ from haops.stores.base import EventKind, StoreEvent, match_events
 _PATTERNS: Final = (
     (EventKind.DETECTED, r"Exception when following the leader"),
     (EventKind.DETECTED, r"PeerState set to LOOKING"),
-    (EventKind.DETECTED, r"\bLOOKING\b"),
     (EventKind.PROMOTED, r"LEADING - LEADER ELECTION TOOK"),
     (EventKind.ADVERTISED, r"Have quorum of supporters"),
     (EventKind.REJOINED, r"FOLLOWING - LEADER ELECTION TOOK"),

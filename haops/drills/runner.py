@@ -1,0 +1,198 @@
+"""Running a playbook: load, fault, recovery, read-back, for each store and trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from haops import __version__
+from haops.cluster.snapshot import Snapshot, Verdict
+from haops.cluster.spec import Cluster, ClusterSpec, StoreName
+from haops.control.lifecycle import Lifecycle
+from haops.control.wait import wait_until
+from haops.drills.history import save
+from haops.drills.load import LoadPlan
+from haops.drills.measure import spread
+from haops.drills.playbook import Playbook, StoreModel
+from haops.drills.result import (
+    RESULT_VERSION,
+    DrillResult,
+    DrillVerdict,
+    StoreResult,
+    Trial,
+    combine,
+)
+from haops.drills.trial import TrialRun, run_trial
+from haops.errors import HaopsError
+from haops.stores import load as load_store
+
+_HEALTHY_S: Final = 60.0
+# More than any trial writes with one client: keys of trials never meet.
+_KEYS_A_TRIAL: Final = 10_000_000
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DrillOrder:
+    """What to run.
+
+    Args:
+        targets: The cluster to use for each store; made for the run and removed after it if missing.
+        rate: Operations a second instead of the playbook's.
+        folder: Where histories go.
+    """
+
+    name: str
+    playbook: Playbook
+    targets: Mapping[StoreName, str]
+    trials: int
+    rate: int | None
+    seed: int
+    run: str
+    folder: Path
+
+
+def run_drill(haops: Lifecycle, order: DrillOrder, say: Say) -> DrillResult:
+    """Run the playbook on every target; an interruption keeps what is finished.
+
+    Raises:
+        HaopsError: A cluster could not be made or is not healthy before the fault.
+    """
+    started = datetime.now(UTC)
+    stores: dict[StoreName, StoreResult] = {}
+    interrupted = False
+    try:
+        for store in order.targets:
+            for result in _store_results(haops, order, store, say):
+                stores[store] = result
+    except KeyboardInterrupt:
+        interrupted = True
+    verdicts = [s.verdict for s in stores.values()]
+    return DrillResult(
+        version=RESULT_VERSION,
+        run=order.run,
+        playbook=order.name,
+        title=order.playbook.title,
+        description=order.playbook.description,
+        started=started,
+        finished=datetime.now(UTC),
+        haops=__version__,
+        seed=order.seed,
+        rate=order.rate or 0,
+        interrupted=interrupted,
+        verdict=combine([*verdicts, DrillVerdict.UNKNOWN] if interrupted else verdicts),
+        stores=stores,
+    )
+
+
+def _store_results(haops: Lifecycle, order: DrillOrder, store: StoreName, say: Say) -> Iterator[StoreResult]:
+    """After each trial the store's result so far, so that an interruption loses none."""
+    model = order.playbook.stores[store]
+    with ExitStack() as stack:
+        cluster = _cluster(haops, store, order.targets[store], stack, say)
+        stack.enter_context(haops.state.lock(cluster.name, f"drill {order.run}"))
+        workload = load_store(store).workload(cluster, order.run, _timeout_s(order))
+        snapshot = _await_healthy(haops, cluster)
+        workload.prepare(order.playbook.load.clients)
+        trials: list[Trial] = []
+        for number in range(1, order.trials + 1):
+            say(f"{cluster.name}: trial {number} of {order.trials}")
+            trial, history = run_trial(
+                TrialRun(
+                    haops=haops,
+                    cluster=cluster,
+                    workload=workload,
+                    playbook=order.playbook,
+                    budget=model.budget(),
+                    plan=_plan(order, model, number),
+                    run=order.run,
+                    number=number,
+                    say=say,
+                )
+            )
+            save(history, order.folder / f"history-{store}-{number}.csv.gz")
+            trials.append(trial)
+            yield _store_result(cluster, snapshot, model, trials)
+            _await_healthy(haops, cluster)
+        workload.clean()
+
+
+def _timeout_s(order: DrillOrder) -> float:
+    return order.playbook.load.timeout.total_seconds()
+
+
+def _plan(order: DrillOrder, model: StoreModel, trial: int) -> LoadPlan:
+    load = order.playbook.load
+    return LoadPlan(
+        rate=order.rate or model.rate,
+        clients=load.clients,
+        processes=min(load.processes, load.clients),
+        writes=load.writes,
+        timeout_s=load.timeout.total_seconds(),
+        first_key=trial * _KEYS_A_TRIAL,
+        seed=order.seed + trial,
+    )
+
+
+def _cluster(haops: Lifecycle, store: StoreName, name: str, stack: ExitStack, say: Say) -> Cluster:
+    """The standing cluster, or one for this run alone."""
+    if haops.state.find(name) is not None:
+        return haops.state.get(name)
+    say(f"{name}: no such cluster, so one is made for this run")
+    stack.callback(haops.down, name, keep_volumes=False)
+    return haops.up(ClusterSpec(name, store))
+
+
+def _await_healthy(haops: Lifecycle, cluster: Cluster) -> Snapshot:
+    return wait_until(
+        lambda: haops.observe(cluster),
+        lambda seen: seen.verdict is Verdict.HEALTHY,
+        what=f"{cluster.name} to be healthy",
+        deadline_s=_HEALTHY_S,
+        interval_s=0.25,
+        describe=lambda seen: f"{seen.verdict}: {'; '.join(seen.reasons)}",
+    )
+
+
+def _store_result(
+    cluster: Cluster, snapshot: Snapshot, model: StoreModel, trials: list[Trial]
+) -> StoreResult:
+    return StoreResult(
+        store=cluster.store,
+        cluster=cluster.name,
+        mode=cluster.mode,
+        version=next((n.version for n in snapshot.nodes if n.version), "unknown"),
+        nodes=len(cluster.servers),
+        verdict=combine([t.verdict for t in trials]),
+        reasons=tuple(f"trial {t.number}: {reason}" for t in trials for reason in t.reasons),
+        budget=model.budget(),
+        write_outage_ms=spread([t.write_outage_ms for t in trials]),
+        read_outage_ms=spread([t.read_outage_ms for t in trials]),
+        lost=sum(t.lost for t in trials),
+        acked=sum(t.acked for t in trials),
+        trials=tuple(trials),
+    )
+
+
+def new_run(name: str, now: datetime) -> str:
+    """A run's name: UTC time to the second, and the playbook."""
+    return f"{now.astimezone(UTC):%Y%m%dt%H%M%S}-{name}"
+
+
+def run_folder(haops: Lifecycle, run: str) -> Path:
+    """Make the folder of a run.
+
+    Raises:
+        HaopsError: It is there already: two runs in one second.
+    """
+    folder = haops.state.runs / run
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise HaopsError(f"run {run} exists already", hint="try again in a second") from None
+    return folder

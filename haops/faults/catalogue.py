@@ -1,0 +1,53 @@
+"""What can be done to a node, and its undo."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from haops.cluster.spec import Cluster
+from haops.faults.ledger import Ledger
+from haops.runtime.port import Runtime
+
+
+@dataclass(slots=True)
+class ActiveFault:
+    """A fault between its cause and its undo.
+
+    Args:
+        at_ns: When it acted, CLOCK_MONOTONIC.
+        undone: Whether `undo` has run.
+    """
+
+    node: str
+    at_ns: int
+    undone: bool = False
+
+
+class Killer:
+    """SIGKILL of a node's process; undone by starting it again."""
+
+    def __init__(self, runtime: Runtime, cluster: Cluster, ledger: Ledger, run: str) -> None:
+        self._runtime = runtime
+        self._cluster = cluster
+        self._ledger = ledger
+        self._run = run
+
+    @contextlib.contextmanager
+    def killed(self, node: str) -> Iterator[ActiveFault]:
+        """Kill on entry; whatever happens in between, the node runs again at the end."""
+        entry = self._ledger.register(node, "kill", "start", self._run)
+        fault = ActiveFault(node, 0)
+        try:
+            fault.at_ns = self._runtime.kill(self._cluster, node)
+            yield fault
+        finally:
+            self.undo(fault)
+            self._ledger.strike(entry)
+
+    def undo(self, fault: ActiveFault) -> None:
+        """Start the node; a second call does nothing."""
+        if not fault.undone:
+            self._runtime.start(self._cluster, fault.node)
+            fault.undone = True
