@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Final
 
-from haops.cluster.spec import Cluster, NodeKind
+from haops.cluster.spec import Cluster, Node, NodeKind
 from haops.stores.base import NodePlan
 
 PORT: Final = 6379
@@ -25,6 +26,11 @@ def layout(nodes: int) -> tuple[NodePlan, ...]:
     return (*servers, *sentinels)
 
 
+def sentinel_id(cluster: Cluster, node: Node) -> str:
+    """A Sentinel's run id: 40 hexadecimal digits, fixed before it first starts."""
+    return hashlib.sha1(f"{cluster.project}/{node.name}".encode(), usedforsecurity=False).hexdigest()
+
+
 def render_context(cluster: Cluster) -> Mapping[str, object]:
-    """Nothing beyond the cluster."""
-    return {}
+    """The Sentinels' ids, so that they know each other from the start instead of meeting one by one."""
+    return {"sentinel_ids": {n.name: sentinel_id(cluster, n) for n in cluster.sentinels}}
