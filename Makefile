@@ -57,3 +57,7 @@ bench: setup  ## The figures of tests/benchmarks, each beside its plain alternat
 .PHONY: clean
 clean:  ## Remove what was built here; clusters and the engine stay.
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: constraints
+constraints:  ## Renew constraints.txt from what pip resolves today.
+	@bash compose/venv.sh --renew $(PYTHON)

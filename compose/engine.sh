@@ -10,6 +10,8 @@ set -euo pipefail
 
 readonly START_LIMIT_S=30
 readonly STOP_LIMIT_S=30
+# By then a daemon that was started by hand has written its pid file, or has ended.
+readonly PID_LIMIT_S=3
 readonly COMPOSE_IN_DEB=usr/libexec/docker/cli-plugins/docker-compose
 readonly TROUBLE=3
 
@@ -108,10 +110,11 @@ ensure_cgroups() {
 }
 
 await_engine() {
-    local deadline=$((SECONDS + START_LIMIT_S))
+    local watched=${1:-} begin=$SECONDS
     until docker version >/dev/null 2>&1; do
         [ "$(engine_state)" != denied ] || fail_denied
-        [ "$SECONDS" -lt "$deadline" ] || return 1
+        [ $((SECONDS - begin)) -lt "$START_LIMIT_S" ] || return 1
+        [ -z "$watched" ] || [ $((SECONDS - begin)) -lt "$PID_LIMIT_S" ] || own_pid >/dev/null || return 1
         sleep 0.2
     done
 }
@@ -127,8 +130,8 @@ start_by_hand() {
         log=$1 pid=$2; shift 2
         setsid dockerd --pidfile "$pid" "$@" </dev/null >>"$log" 2>&1 &
     ' sh "$log_file" "$pid_file" ${HAOPS_DOCKERD_FLAGS:-}
-    if ! await_engine; then
-        say "dockerd does not answer after $START_LIMIT_S s; the end of its log:"
+    if ! await_engine by-hand; then
+        say "dockerd does not answer; the end of its log:"
         as_root tail -n 10 "$log_file" >&2
         exit "$TROUBLE"
     fi

@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
 # Makes .venv with haops and its development tools, pinned by constraints.txt.
-# Usage: compose/venv.sh [PYTHON]
+# Usage: compose/venv.sh [--renew] [PYTHON]; --renew writes constraints.txt anew from what pip resolves.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+renew=no
+if [ "${1:-}" = --renew ]; then
+  renew=yes
+  shift
+fi
 python=${1:-python3}
 
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -24,6 +29,17 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
   echo "venv: installing python$version-venv" >&2
   "${sudo[@]}" apt-get update -qq
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "python$version-venv" >/dev/null
+fi
+
+if [ "$renew" = yes ]; then
+  fresh=$(mktemp -d)
+  trap 'rm -rf "$fresh"' EXIT
+  "$python" -m venv "$fresh"
+  "$fresh/bin/python" -m pip install -q --upgrade pip
+  "$fresh/bin/python" -m pip install -q -e . --group dev
+  { head -n 1 constraints.txt; "$fresh/bin/python" -m pip freeze --exclude-editable; } > constraints.new
+  mv constraints.new constraints.txt
+  exit 0
 fi
 
 [ -x .venv/bin/python ] || "$python" -m venv .venv

@@ -18,6 +18,7 @@ from haops.cluster.state import StateDir
 from haops.control.progress import NodeProgress, Report, silent
 from haops.control.wait import REAL_CLOCK, Clock
 from haops.errors import AddressTaken, BadInput, ClusterUnhealthy, DeadlineExceeded, HaopsError
+from haops.faults.ledger import Ledger
 from haops.runtime import labels
 from haops.runtime.addresses import Subnet, choose_ports, host_routes, subnets
 from haops.runtime.compose import write_project
@@ -264,6 +265,7 @@ class Lifecycle:
                 else:
                     continue
                 healed.append(node)
+            Ledger(self.state.cluster_dir(cluster.name)).clear()
         return tuple(healed)
 
     def observe(self, cluster: Cluster) -> Snapshot:

@@ -172,7 +172,12 @@ class StoreResult:
 
 @dataclass(frozen=True, slots=True)
 class DrillResult:
-    """One run of a playbook."""
+    """One run of a playbook.
+
+    Args:
+        rate: Operations a second if they were asked for instead of the playbook's.
+        interrupted: Whether the run was broken off; what was finished is here.
+    """
 
     version: int
     run: str
@@ -183,7 +188,7 @@ class DrillResult:
     finished: datetime
     haops: str
     seed: int
-    rate: int
+    rate: int | None
     interrupted: bool
     verdict: DrillVerdict
     stores: dict[StoreName, StoreResult]

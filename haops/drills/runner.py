@@ -83,7 +83,7 @@ def run_drill(haops: Lifecycle, order: DrillOrder, say: Say) -> DrillResult:
         finished=datetime.now(UTC),
         haops=__version__,
         seed=order.seed,
-        rate=order.rate or 0,
+        rate=order.rate,
         interrupted=interrupted,
         verdict=combine([*verdicts, DrillVerdict.UNKNOWN] if interrupted else verdicts),
         stores=stores,

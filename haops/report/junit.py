@@ -58,7 +58,7 @@ def _suite(result: DrillResult, store: StoreResult) -> ET.Element:
         "run": result.run,
         "haops": result.haops,
         "seed": result.seed,
-        "rate": result.rate,
+        "rate": result.rate or "of the playbook",
         "cluster": store.cluster,
         "mode": store.mode,
         "version": store.version,

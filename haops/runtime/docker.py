@@ -91,13 +91,21 @@ class DockerRuntime:
         return self._client.containers.get(view.id)
 
     def kill(self, cluster: Cluster, node: str) -> int:
-        """SIGKILL, then wait until the engine has seen the end."""
+        """SIGKILL, then wait until the engine has seen the end.
+
+        The moment is the engine's own: it is later than the process's death by
+        the time of a system call, so nothing that is sent after it can have
+        been answered by the dead process.
+        """
         handle = self._handle(cluster, node)
         with _engine_words(node):
-            at_ns = time.monotonic_ns()
+            sent_ns = time.monotonic_ns()
             handle.kill("SIGKILL")
             handle.wait(timeout=30)
-        return at_ns
+            seen_ns = time.monotonic_ns()
+            handle.reload()
+        finished = _unix_ns(handle.attrs["State"]["FinishedAt"]) - (time.time_ns() - time.monotonic_ns())
+        return min(max(finished, sent_ns), seen_ns)
 
     def start(self, cluster: Cluster, node: str) -> None:
         """Start a stopped container."""
@@ -191,12 +199,16 @@ def _container(row: Mapping[str, Any]) -> Container:
 def _log_line(node: str, line: str) -> LogLine | None:
     stamp, _, text = line.partition(" ")
     try:
-        # RFC 3339 with up to nine digits of a second; fromisoformat keeps six of them.
-        seconds, _, fraction = stamp.rstrip("Z").partition(".")
-        whole = int(datetime.fromisoformat(seconds).replace(tzinfo=UTC).timestamp())
-        return LogLine(node, whole * 1_000_000_000 + int(fraction.ljust(9, "0")[:9] or "0"), text)
+        return LogLine(node, _unix_ns(stamp), text)
     except ValueError:
         return None
+
+
+def _unix_ns(stamp: str) -> int:
+    """RFC 3339 in UTC with up to nine digits of a second, of which fromisoformat keeps six."""
+    seconds, _, fraction = stamp.rstrip("Z").partition(".")
+    whole = int(datetime.fromisoformat(seconds).replace(tzinfo=UTC).timestamp())
+    return whole * 1_000_000_000 + int(fraction.ljust(9, "0")[:9] or "0")
 
 
 def _unavailable(error: Exception) -> EngineUnavailable:

@@ -140,22 +140,18 @@ def _engine() -> Any:
         client = docker.from_env(timeout=_SILENCE_S)
         client.ping()
     except docker.errors.DockerException as error:
-        raise EngineUnavailable(
-            "no container engine answers",
-            detail=str(error),
-            hint="start an engine, or let haops do it: make engine",
-        ) from error
+        hint = "start an engine, or let haops do it: make engine"
+        raise EngineUnavailable("no container engine answers", detail=str(error), hint=hint) from error
     return client
 
 
 def _inspect(client: Any, ref: str) -> Mapping[str, Any] | None:
     import docker
 
-    try:
+    with contextlib.suppress(docker.errors.ImageNotFound):
         found: Mapping[str, Any] = client.api.inspect_image(ref)
-    except docker.errors.ImageNotFound:
-        return None
-    return found
+        return found
+    return None
 
 
 def _state(client: Any, spec: ImageSpec) -> ImageState:
@@ -203,26 +199,12 @@ def build(
     lanes: dict[str, list[ImageSpec]] = {}
     for spec in wanted:
         lanes.setdefault(spec.base, []).append(spec)
-    _run_lanes([_Lane(client, base, members) for base, members in lanes.items()], on_progress)
+    _run_lanes(client, lanes, on_progress)
 
 
-@dataclass(frozen=True, slots=True)
-class _Lane:
-    """Images of one base."""
-
-    client: Any
-    base: str
-    specs: Sequence[ImageSpec]
-
-    def run(self, progress: Callable[[BuildProgress], None], stop: threading.Event) -> None:
-        _make_base(self.base, progress, stop)
-        for spec in self.specs:
-            if stop.is_set():
-                return
-            _build_one(self.client, spec, progress, stop)
-
-
-def _run_lanes(lanes: Sequence[_Lane], on_progress: Callable[[BuildProgress], None]) -> None:
+def _run_lanes(
+    client: Any, lanes: Mapping[str, Sequence[ImageSpec]], on_progress: Callable[[BuildProgress], None]
+) -> None:
     """Run each lane in a thread of its own; the first failure ends the others."""
     stop, lock = threading.Event(), threading.Lock()
     ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
@@ -231,17 +213,20 @@ def _run_lanes(lanes: Sequence[_Lane], on_progress: Callable[[BuildProgress], No
         with lock:
             on_progress(step)
 
-    def work(lane: _Lane) -> None:
+    def work(base: str, members: Sequence[ImageSpec]) -> None:
         error: BaseException | None = None
         try:
-            lane.run(progress, stop)
+            _make_base(base, progress, stop)
+            for spec in members:
+                if not stop.is_set():
+                    _build_one(client, spec, progress, stop)
         except BaseException as caught:
             error = caught
         ended.put(error)
 
     # Daemon threads: after Ctrl-C the process may end at once, which closes the
     # connections, and the engine then cancels the builds and removes their containers.
-    threads = [threading.Thread(target=work, args=(lane,), daemon=True) for lane in lanes]
+    threads = [threading.Thread(target=work, args=lane, daemon=True) for lane in lanes.items()]
     for thread in threads:
         thread.start()
     try:
@@ -312,10 +297,8 @@ def _texts(spec: ImageSpec, events: Iterator[Mapping[str, Any]], lines: deque[st
                 hint=f"haops images build {spec.name}, once the cause is gone",
             )
         for line in str(event.get("stream", "")).splitlines():
-            text = line.strip()
-            if not text:
-                continue
-            lines.append(text)
+            if text := line.strip():
+                lines.append(text)
             if text.startswith(("Step ", "WARNING")):
                 yield text
 
@@ -365,23 +348,18 @@ def resolve(store: str, override: str | None) -> str:
     spec = _spec(store)
     client = _engine()
     ref = override or spec.ref
-    if _inspect(client, ref) is None:
-        if override is None:
-            raise ImageUnavailable(f"image {ref} is missing", hint=_BUILD_HINT)
-        _pull(client, ref)
-    return ref
-
-
-def _pull(client: Any, ref: str) -> None:
+    if _inspect(client, ref) is not None:
+        return ref
+    if override is None:
+        raise ImageUnavailable(f"image {ref} is missing", hint=_BUILD_HINT)
     import docker
 
     try:
         client.images.pull(ref)
     except docker.errors.APIError as error:
         hint = f"check its name, or use the local image: {_BUILD_HINT}"
-        raise ImageUnavailable(
-            f"image {ref} is not here and cannot be pulled", detail=str(error), hint=hint
-        ) from error
+        raise ImageUnavailable(f"image {ref} cannot be pulled", detail=str(error), hint=hint) from error
+    return ref
 
 
 def check(store: str, ref: str) -> tuple[CheckFinding, ...]:
