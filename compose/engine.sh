@@ -5,7 +5,8 @@
 # one that this script started is ever stopped by it.
 #
 # For tests: HAOPS_ENGINE_RUN and HAOPS_ENGINE_LOG name other folders for the pid
-# file and the log, HAOPS_DOCKERD_FLAGS gives the daemon more options.
+# file and the log, HAOPS_DOCKERD_FLAGS gives the daemon more options.  Beside another
+# engine never --bridge=none among them: it deletes that engine's docker0.
 set -euo pipefail
 
 readonly START_LIMIT_S=30

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -15,9 +14,11 @@ from haops.cli.context import cluster_names, lifecycle
 from haops.cli.output import Output, OutputOption
 from haops.cluster.snapshot import NodeState, Snapshot, Verdict
 from haops.cluster.spec import Cluster, ClusterSpec, StoreName, check_store
-from haops.control.lifecycle import UP_DEADLINE_S, Lifecycle
 from haops.errors import EXIT_UNHEALTHY, BadInput, HaopsError
 from haops.timing import parse_duration
+
+if TYPE_CHECKING:
+    from haops.control.lifecycle import Lifecycle
 
 ALL = "all"
 _DEFAULT_WATCH_S = 2.0
@@ -110,7 +111,7 @@ def up(
     ttl: Annotated[
         str | None, typer.Option(help="Age at which `haops gc` may remove it, such as 2h.")
     ] = None,
-    timeout: Annotated[str, typer.Option(help="How long to wait for readiness.")] = f"{UP_DEADLINE_S:g}s",
+    timeout: Annotated[str, typer.Option(help="How long to wait for readiness.")] = "120s",
 ) -> None:
     """Start a cluster, and return when clients can write and read.
 
@@ -134,6 +135,8 @@ def up(
 
 def run_all(act: Callable[[Item], object], items: Sequence[Item]) -> None:
     """Act on every item at once; all end before the first error is raised."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(max_workers=max(len(items), 1)) as pool:
         futures = [pool.submit(act, item) for item in items]
     errors = [e for f in futures if (e := f.exception())]
@@ -156,10 +159,9 @@ def chosen(haops: Lifecycle, names: Sequence[str] | None) -> list[Cluster]:
 
 def look(haops: Lifecycle, clusters: Sequence[Cluster]) -> list[Snapshot]:
     """Snapshots of several clusters, taken at the same time."""
-    if not clusters:
-        return []
-    with ThreadPoolExecutor(max_workers=len(clusters)) as pool:
-        return list(pool.map(haops.observe, clusters))
+    from haops.parallel import ask_all
+
+    return ask_all(haops.observe, clusters)
 
 
 def ls(output: OutputOption = Output.TABLE) -> None:

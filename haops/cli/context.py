@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from haops.cluster.state import StateDir
-from haops.control.lifecycle import Lifecycle
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from haops.control.lifecycle import Lifecycle
 
 
 def lifecycle() -> Lifecycle:
-    """The verbs on clusters, over the real engine and the user's state directory."""
+    """The verbs on clusters, over the real engine and the user's state directory.
+
+    Imported only when a command runs: `haops --help` pays for none of it.
+    """
+    from haops.cluster.state import StateDir
+    from haops.control.lifecycle import Lifecycle
     from haops.runtime.docker import DockerRuntime
 
     return Lifecycle(StateDir(), DockerRuntime(), _resolve)
@@ -21,4 +28,6 @@ def _resolve(store: str, override: str | None) -> str:
 
 def cluster_names(incomplete: str) -> list[str]:
     """Shell completion of clusters' names."""
+    from haops.cluster.state import StateDir
+
     return [name for name in StateDir().names() if name.startswith(incomplete)]

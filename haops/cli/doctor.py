@@ -7,7 +7,6 @@ import typer
 from haops.cli import output as shapes
 from haops.cli.context import lifecycle
 from haops.cli.output import Output, OutputOption
-from haops.control.doctor import Level, examine
 from haops.errors import EXIT_ENVIRONMENT
 
 
@@ -16,6 +15,8 @@ def doctor(output: OutputOption = Output.TABLE) -> None:
 
     Ends with exit code 3 if something is missing without which haops cannot work.
     """
+    from haops.control.doctor import Level, examine
+
     findings = examine(lifecycle())
     if output in (Output.JSON, Output.YAML):
         rows = [

@@ -75,7 +75,9 @@ def run(
     prefix: Annotated[
         str | None, typer.Option(help="Break PREFIX-STORE, as made by `haops up all --name PREFIX`.")
     ] = None,
-    trials: Annotated[int | None, typer.Option(min=1, max=100, help="How often, instead of the playbook's.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, max=100, help="How often, instead of the playbook's.")
+    ] = None,
     rate: Annotated[int | None, typer.Option(min=1, max=100_000, help="Operations a second.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of all random choices, to repeat a run.")] = None,
     output: OutputOption = Output.TABLE,

@@ -11,11 +11,11 @@ from cassandra.cluster import NoHostAvailable
 
 from haops.cluster.snapshot import Lag, NodeState, NodeView, Role, Snapshot, Verdict, not_up
 from haops.cluster.spec import AddressMap, Cluster, Node
+from haops.parallel import ask_all
 from haops.runtime.port import Container
 from haops.stores.base import ANSWER_S, Unanswered, now, unanswered
 from haops.stores.cassandra.connect import connect
 from haops.stores.cassandra.topology import replication
-from haops.stores.parallel import ask_all
 
 TROUBLE: Final = (DriverException, OperationTimedOut, RequestExecutionException, NoHostAvailable, OSError)
 

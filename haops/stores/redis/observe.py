@@ -10,9 +10,9 @@ from redis.exceptions import RedisError
 
 from haops.cluster.snapshot import Lag, NodeState, NodeView, Role, Snapshot, Verdict, not_up
 from haops.cluster.spec import AddressMap, Cluster, Node, NodeKind
+from haops.parallel import ask_all
 from haops.runtime.port import Container
 from haops.stores.base import ANSWER_S, Unanswered, now, unanswered
-from haops.stores.parallel import ask_all
 from haops.stores.redis.connect import connect_node
 from haops.stores.redis.topology import SERVICE
 

@@ -9,8 +9,8 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from haops.cluster.spec import AddressMap, Cluster, Node
+from haops.parallel import ask_all
 from haops.stores.base import Readiness, first_line
-from haops.stores.parallel import ask_all
 from haops.stores.redis.connect import MappedSentinel, connect
 from haops.stores.redis.observe import SentinelReport, ServerReport, ask
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from haops.cluster.snapshot import Lag, NodeState, NodeView, Role, Snapshot, Verdict, not_up
 from haops.cluster.spec import Cluster, Node
+from haops.parallel import ask_all
 from haops.runtime.port import Container
 from haops.stores.base import ANSWER_S, Unanswered, now, unanswered
-from haops.stores.parallel import ask_all
 from haops.stores.zookeeper.connect import four_letter
 
 _ROLES = {

@@ -11,8 +11,8 @@ from kazoo.handlers.threading import KazooTimeoutError
 
 from haops.cluster.snapshot import Role
 from haops.cluster.spec import Cluster, Node
+from haops.parallel import ask_all
 from haops.stores.base import Readiness, first_line
-from haops.stores.parallel import ask_all
 from haops.stores.zookeeper.connect import connect
 from haops.stores.zookeeper.observe import ServerReport, ask
 

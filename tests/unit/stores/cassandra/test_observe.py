@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haops.cluster.snapshot import Lag, NodeState, Role, Snapshot, Verdict
+from haops.cluster.spec import Cluster
+from haops.stores.base import Unanswered
+from haops.stores.cassandra.connect import answers_options
+from haops.stores.cassandra.observe import MemberReport, judge, ownership
+from haops.stores.cassandra.topology import replication, tokens
+
+from ....fakes import make_cluster
+
+GONE = Unanswered(NodeState.STOPPED, "Exited (137)")
+RING = 2**64
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return make_cluster("cassandra", 3)
+
+
+def reports(cluster: Cluster, **changed: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        n.name: MemberReport("5.0.6", (int(n.params["token"]),), "a", len(cluster.servers) - 1, {})
+        for n in cluster.servers
+    }
+    return found | {name.replace("_", "-"): report for name, report in changed.items()}
+
+
+def view(seen: Snapshot, name: str) -> Any:
+    return next(n for n in seen.nodes if n.name == name)
+
+
+# ---- tokens and ownership
+
+
+@pytest.mark.parametrize("nodes", range(1, 10))
+def test_tokens_divide_murmur3s_ring_into_equal_parts(nodes: int) -> None:
+    found = tokens(nodes)
+    assert found[0] == -(2**63)
+    assert all(-(2**63) <= t < 2**63 for t in found)
+    spans = [(b - a) % RING or RING for a, b in zip(found, (*found[1:], found[0]), strict=True)]
+    assert sum(spans) == RING
+    assert max(spans) - min(spans) <= 1
+
+
+@pytest.mark.parametrize("nodes", range(1, 10))
+def test_ownership_sums_to_the_replication_factor(nodes: int) -> None:
+    owned = ownership(make_cluster("cassandra", nodes))
+    assert sum(owned.values()) == pytest.approx(replication(nodes))
+    assert all(share == pytest.approx(replication(nodes) / nodes) for share in owned.values())
+    assert all(0 < share <= 1 for share in owned.values())
+
+
+@pytest.mark.parametrize(("nodes", "factor"), [(1, 1), (2, 2), (3, 3), (9, 3)])
+def test_the_replication_factor_is_three_or_the_number_of_nodes(nodes: int, factor: int) -> None:
+    assert replication(nodes) == factor
+
+
+# ---- verdicts
+
+
+@given(st.integers(1, 9), st.data())
+def test_a_ring_is_down_exactly_where_some_range_has_lost_its_quorum(nodes: int, data: st.DataObject) -> None:
+    cluster = make_cluster("cassandra", nodes)
+    dead = data.draw(st.sets(st.integers(0, nodes - 1)))
+    factor = min(3, nodes)
+    alive = [
+        sum((i + step) % nodes not in dead for step in range(factor)) for i in range(nodes)
+    ]  # nodes are numbered along the ring
+    seen = judge(cluster, reports(cluster, **{f"cassandra_{i + 1}": GONE for i in dead}))
+    assert (seen.verdict is Verdict.DOWN) == (min(alive) < factor // 2 + 1)
+    assert (seen.verdict is Verdict.HEALTHY) == (not dead)
+
+
+def test_ranges_without_a_quorum_are_counted() -> None:
+    cluster = make_cluster("cassandra", 5)
+    seen = judge(cluster, reports(cluster, cassandra_1=GONE, cassandra_2=GONE))
+    assert seen.reasons[0] == "2 of 5 token ranges have fewer than 2 of 3 copies: QUORUM fails there"
+
+
+def test_two_of_six_members_apart_from_each_other_cost_no_quorum() -> None:
+    cluster = make_cluster("cassandra", 6)
+    seen = judge(cluster, reports(cluster, cassandra_1=GONE, cassandra_4=GONE))
+    assert seen.verdict is Verdict.DEGRADED
+
+
+def test_a_disagreement_about_the_schema_is_told(cluster: Cluster) -> None:
+    odd = MemberReport("5.0.6", (1,), "b", 2, {})
+    seen = judge(cluster, reports(cluster, cassandra_2=odd))
+    assert seen.verdict is Verdict.DEGRADED
+    assert seen.reasons == ("2 schema versions among 3 members",)
+
+
+def test_a_member_that_does_not_know_all_others_is_told(cluster: Cluster) -> None:
+    lonely = MemberReport("5.0.6", (1,), "a", 0, {})
+    seen = judge(cluster, reports(cluster, cassandra_3=lonely))
+    assert seen.reasons == ("cassandra-3 knows 0 of 2 other members",)
+
+
+def test_hints_of_all_members_are_summed_for_the_one_they_wait_for(cluster: Cluster) -> None:
+    address = cluster.node("cassandra-3").address
+    keeper = MemberReport("5.0.6", (1,), "a", 2, {address: 2, "192.0.2.1": 9})
+    seen = judge(cluster, reports(cluster, cassandra_1=keeper, cassandra_2=keeper))
+    assert view(seen, "cassandra-3").lag == Lag(hints=4)
+    assert view(seen, "cassandra-1").lag == Lag(hints=0)
+    assert seen.reasons == ("hints wait for cassandra-3: 4 files",)
+
+
+def test_a_dead_member_still_owns_its_part_and_its_hints(cluster: Cluster) -> None:
+    address = cluster.node("cassandra-3").address
+    keeper = MemberReport("5.0.6", (1,), "a", 2, {address: 1})
+    seen = judge(cluster, reports(cluster, cassandra_1=keeper, cassandra_3=GONE))
+    dead = view(seen, "cassandra-3")
+    assert (dead.role, dead.state, dead.lag) == (Role.MEMBER, NodeState.STOPPED, Lag(hints=1))
+    assert dead.ownership == pytest.approx(1.0)
+
+
+# ---- the cheapest request
+
+
+@pytest.fixture
+def answering() -> Iterator[Any]:
+    """Serves one connection with given bytes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        heard: list[bytes] = []
+        threads: list[threading.Thread] = []
+
+        def answer(words: bytes) -> tuple[Cluster, list[bytes]]:
+            def run() -> None:
+                link, _ = server.accept()
+                with link:
+                    heard.append(link.recv(64))
+                    link.sendall(words)
+
+            threads.append(threading.Thread(target=run, daemon=True))
+            threads[-1].start()
+            return make_cluster("cassandra", 1, ports=[server.getsockname()[1]]), heard
+
+        yield answer
+        for thread in threads:
+            thread.join(5)
+
+
+def test_a_member_that_answers_options_is_there(answering: Any) -> None:
+    cluster, heard = answering(b"\x85\x00\x00\x00\x06\x00\x00\x00\x02\x00\x00")
+    assert answers_options(cluster.nodes[0], 1.0)
+    assert heard == [b"\x05\x00\x00\x00\x05\x00\x00\x00\x00"]
+
+
+@pytest.mark.parametrize("words", [b"", b"\x85\x00", b"\x85\x00\x00\x00\x00\x00\x00\x00\x00", b"HTTP/1.1 400 Bad"])
+def test_what_does_not_answer_like_a_member_is_none(answering: Any, words: bytes) -> None:
+    cluster, _ = answering(words)
+    assert not answers_options(cluster.nodes[0], 1.0)

@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haops.cluster.snapshot import Lag, NodeState, Role, Snapshot, Verdict
+from haops.cluster.spec import Cluster
+from haops.stores.base import Unanswered
+from haops.stores.redis import STORE
+from haops.stores.redis.observe import (
+    SentinelReport,
+    ServerReport,
+    judge,
+    parse_info,
+    parse_sentinel,
+)
+
+from ....fake_redis import RedisState, serve
+from ....fakes import all_running, make_cluster
+
+# INFO of Redis 8 as redis-py 8 gives it, shortened.
+PRIMARY_INFO: dict[str, Any] = {
+    "redis_version": "8.0.2",
+    "role": "master",
+    "connected_slaves": 2,
+    "slave0": {"ip": "10.231.0.11", "port": 6379, "state": "online", "offset": 14120, "lag": 0},
+    "slave1": {"ip": "10.231.0.12", "port": 6379, "state": "wait_bgsave", "offset": 0, "lag": 1},
+    "master_failover_state": "no-failover",
+    "master_replid": "4f1c",
+    "master_repl_offset": 14134,
+    "second_repl_offset": -1,
+    "repl_backlog_active": 1,
+}
+REPLICA_INFO: dict[str, Any] = {
+    "redis_version": "8.0.2",
+    "role": "slave",
+    "master_host": "10.231.0.10",
+    "master_port": 6379,
+    "master_link_status": "up",
+    "master_last_io_seconds_ago": 1,
+    "master_sync_in_progress": 0,
+    "slave_read_repl_offset": 14120,
+    "slave_repl_offset": 14120,
+    "slave_priority": 100,
+    "connected_slaves": 0,
+    "master_repl_offset": 14120,
+}
+SENTINEL_STATE: dict[str, Any] = {
+    "name": "mymaster",
+    "ip": "10.231.0.10",
+    "port": 6379,
+    "runid": "88d3",
+    "flags": {"master"},
+    "num-slaves": 2,
+    "num-other-sentinels": 2,
+    "quorum": 2,
+    "config-epoch": 7,
+    "is_master": True,
+    "is_odown": False,
+}
+
+
+def test_a_primarys_info_counts_only_replicas_that_are_online() -> None:
+    assert parse_info(PRIMARY_INFO) == ServerReport(True, 14134, "8.0.2", replicas=1)
+
+
+def test_a_replicas_info_tells_whom_it_follows_and_how_far_it_is() -> None:
+    assert parse_info(REPLICA_INFO) == ServerReport(
+        False, 14120, "8.0.2", upstream=("10.231.0.10", 6379), link_up=True, silent_s=1.0
+    )
+
+
+def test_a_replica_without_a_link_is_not_negative_seconds_old() -> None:
+    cut_off = REPLICA_INFO | {
+        "master_link_status": "down",
+        "master_last_io_seconds_ago": -1,
+        "master_sync_in_progress": 1,
+    }
+    report = parse_info(cut_off)
+    assert (report.link_up, report.syncing, report.silent_s) == (False, True, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "suspects"),
+    [
+        ({"master"}, False),
+        ("master", False),
+        ({"master", "s_down"}, True),
+        ("s_down,o_down,master", True),
+        (["master", "o_down"], True),
+        ("master,disconnected", False),
+    ],
+)
+def test_a_sentinels_flags_are_read_in_every_form(flags: object, suspects: bool) -> None:
+    report = parse_sentinel(SENTINEL_STATE | {"flags": flags})
+    assert report.suspects is suspects
+    assert (report.primary, report.replicas, report.sentinels, report.quorum, report.epoch) == (
+        ("10.231.0.10", 6379),
+        2,
+        3,
+        2,
+        7,
+    )
+
+
+# ---- judge
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return make_cluster("redis", 3)
+
+
+def reports(cluster: Cluster, **changed: Any) -> dict[str, Any]:
+    first = cluster.servers[0]
+    upstream = (first.address, first.port)
+    found: dict[str, Any] = {
+        n.name: ServerReport(False, 1000, "8.0.2", upstream=upstream) for n in cluster.servers
+    }
+    found[first.name] = ServerReport(True, 1000, "8.0.2", replicas=2)
+    found |= {n.name: SentinelReport(upstream, ("master",), 2, 3, 2, 0) for n in cluster.sentinels}
+    return found | {name.replace("_", "-"): report for name, report in changed.items()}
+
+
+def view(seen: Snapshot, name: str) -> Any:
+    return next(n for n in seen.nodes if n.name == name)
+
+
+def opinion(cluster: Cluster, name: str, *flags: str) -> SentinelReport:
+    node = cluster.node(name)
+    return SentinelReport((node.address, node.port), ("master", *flags), 2, 3, 2, 1)
+
+
+def test_two_primaries_are_a_split_brain_that_names_both(cluster: Cluster) -> None:
+    seen = judge(cluster, reports(cluster, redis_2=ServerReport(True, 1200, "8.0.2")))
+    assert seen.verdict is not Verdict.HEALTHY
+    assert "split brain: redis-1 and redis-2 all say that they are the primary" in seen.reasons
+
+
+def test_in_a_split_brain_lag_counts_from_the_primary_that_is_ahead(cluster: Cluster) -> None:
+    seen = judge(cluster, reports(cluster, redis_2=ServerReport(True, 1200, "8.0.2")))
+    assert view(seen, "redis-3").lag == Lag(bytes=200, seconds=0.0)
+
+
+def test_a_sentinel_that_names_another_primary_is_told(cluster: Cluster) -> None:
+    seen = judge(cluster, reports(cluster, sentinel_2=opinion(cluster, "redis-2")))
+    assert seen.verdict is Verdict.DEGRADED
+    assert "sentinel-2 takes redis-2 for the primary, but it is redis-1" in seen.reasons
+    assert view(seen, "sentinel-2").detail == "watches redis-2, epoch 1"
+
+
+def test_a_sentinel_that_names_a_stranger_is_told_with_the_strangers_address(cluster: Cluster) -> None:
+    stranger = SentinelReport(("192.0.2.7", 6379), ("master",), 0, 3, 2, 1)
+    seen = judge(cluster, reports(cluster, sentinel_1=stranger))
+    assert "sentinel-1 takes 192.0.2.7 for the primary, but it is redis-1" in seen.reasons
+
+
+def test_a_sentinel_that_holds_the_primary_for_dead_is_told(cluster: Cluster) -> None:
+    seen = judge(cluster, reports(cluster, sentinel_1=opinion(cluster, "redis-1", "s_down")))
+    assert seen.verdict is Verdict.DEGRADED
+    assert seen.reasons == ("sentinel-1 holds redis-1 for dead",)
+
+
+@pytest.mark.parametrize(("dead", "told"), [(1, False), (2, True), (3, True)])
+def test_the_loss_of_the_sentinels_majority_is_told(cluster: Cluster, dead: int, told: bool) -> None:
+    gone = Unanswered(NodeState.STOPPED, "Exited (137)")
+    seen = judge(cluster, reports(cluster, **{f"sentinel_{i}": gone for i in range(1, dead + 1)}))
+    assert seen.verdict is Verdict.DEGRADED
+    assert (f"{3 - dead} of 3 Sentinels answer: no majority can fail over" in seen.reasons) is told
+
+
+@pytest.mark.parametrize(
+    ("syncing", "why"), [(False, "its link to redis-1 is down"), (True, "copying from redis-1")]
+)
+def test_a_replica_without_a_link_is_syncing_with_its_lag(cluster: Cluster, syncing: bool, why: str) -> None:
+    cut_off = ServerReport(
+        False, 400, "8.0.2", upstream=("10.231.0.10", 6379), link_up=False, syncing=syncing, silent_s=7.0
+    )
+    seen = judge(cluster, reports(cluster, redis_3=cut_off))
+    found = view(seen, "redis-3")
+    assert (found.role, found.state, found.why) == (Role.REPLICA, NodeState.SYNCING, why)
+    assert found.lag == Lag(bytes=600, seconds=7.0)
+    assert seen.verdict is Verdict.DEGRADED
+    assert f"redis-3 is syncing: {why}" in seen.reasons
+
+
+def test_a_replica_ahead_of_the_figure_that_the_primary_gave_is_not_behind(cluster: Cluster) -> None:
+    seen = judge(cluster, reports(cluster, redis_2=ServerReport(False, 1007, "8", upstream=("10.231.0.10", 6379))))
+    assert view(seen, "redis-2").lag == Lag(bytes=0, seconds=0.0)
+
+
+def test_without_a_primary_nothing_is_known_of_the_lag_in_bytes(cluster: Cluster) -> None:
+    seen = judge(cluster, reports(cluster, redis_1=Unanswered(NodeState.STOPPED, "Exited (137)")))
+    assert seen.verdict is Verdict.DOWN
+    assert seen.reasons[0] == "no server that answers is a primary: nothing takes writes"
+    assert view(seen, "redis-2").lag == Lag(bytes=None, seconds=0.0)
+    assert view(seen, "redis-1").role is Role.UNKNOWN
+
+
+def test_a_dead_sentinel_still_is_a_sentinel(cluster: Cluster) -> None:
+    seen = judge(cluster, reports(cluster, sentinel_1=Unanswered(NodeState.STOPPED, "x")))
+    assert view(seen, "sentinel-1").role is Role.SENTINEL
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 10**9)), min_size=3, max_size=3))
+def test_lag_is_never_negative_and_down_means_no_primary(servers: list[tuple[bool, int]]) -> None:
+    cluster = make_cluster("redis", 3)
+    given_reports = reports(
+        cluster,
+        **{
+            f"redis_{i}": ServerReport(lead, offset, "8", upstream=None if lead else ("10.231.0.10", 6379))
+            for i, (lead, offset) in enumerate(servers, start=1)
+        },
+    )
+    seen = judge(cluster, given_reports)
+    assert (seen.verdict is Verdict.DOWN) == (not any(lead for lead, _ in servers))
+    assert all(n.lag is None or n.lag.bytes is None or n.lag.bytes >= 0 for n in seen.nodes)
+
+
+# ---- over a socket
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[Cluster, list[RedisState]]]:
+    """A replica set of one server and three Sentinels."""
+    states = [RedisState() for _ in range(4)]
+    with ExitStack() as stack:
+        ports = [stack.enter_context(serve(s)) for s in states]
+        cluster = make_cluster("redis", 1, ports=ports)
+        first = cluster.servers[0]
+        states[0].info = "# Server\r\nredis_version:8.0.2\r\nrole:master\r\nmaster_repl_offset:7\r\n"
+        for s in states[1:]:
+            s.primary = (first.address, first.port)
+            s.masters = [
+                {
+                    "name": "mymaster",
+                    "ip": first.address,
+                    "port": str(first.port),
+                    "flags": "master",
+                    "num-slaves": "0",
+                    "num-other-sentinels": "2",
+                    "quorum": "2",
+                    "config-epoch": "0",
+                }
+            ]
+        yield cluster, states
+
+
+def test_a_standing_replica_set_is_seen_healthy(served: tuple[Cluster, list[RedisState]]) -> None:
+    cluster, _ = served
+    seen = STORE.observe(cluster, all_running(cluster))
+    assert (seen.verdict, seen.reasons) == (Verdict.HEALTHY, ())
+    assert view(seen, "redis-1").version == "8.0.2"
+
+
+def test_a_standing_replica_set_is_ready_and_keeps_nothing_of_the_proof(
+    served: tuple[Cluster, list[RedisState]],
+) -> None:
+    cluster, states = served
+    with STORE.readiness(cluster) as readiness:
+        assert readiness.pending() == {}
+    assert states[0].keys == {}
+
+
+def test_readiness_waits_for_the_write_that_a_client_would_do(
+    served: tuple[Cluster, list[RedisState]],
+) -> None:
+    cluster, states = served
+    states[0].refuse_writes = "READONLY You can't write against a read only replica."
+    with STORE.readiness(cluster) as readiness:
+        pending = readiness.pending()
+    assert list(pending) == ["redis-1"]
+    assert "a client's first write" in pending["redis-1"]
+
+
+def test_readiness_waits_until_the_sentinels_know_each_other(
+    served: tuple[Cluster, list[RedisState]],
+) -> None:
+    cluster, states = served
+    states[2].masters[0]["num-other-sentinels"] = "1"
+    with STORE.readiness(cluster) as readiness:
+        assert readiness.pending() == {"sentinel-2": "1 other Sentinels"}
+
+
+def test_a_sentinel_that_watches_nothing_yet_is_not_ready_and_not_reachable(
+    served: tuple[Cluster, list[RedisState]],
+) -> None:
+    cluster, states = served
+    states[1].masters = []
+    with STORE.readiness(cluster) as readiness:
+        assert list(readiness.pending()) == ["sentinel-1"]
+    seen = STORE.observe(cluster, all_running(cluster))
+    assert view(seen, "sentinel-1").state is NodeState.UNREACHABLE
