@@ -19,10 +19,24 @@ class RedisState:
     keys: dict[str, str] = field(default_factory=dict)
     refuse_writes: str | None = None
     cut_off_writes: bool = False
-    primary: tuple[str, int] | None = None
     info: str = ""
     masters: list[dict[str, str]] = field(default_factory=list)
     copies: int = 0
+
+    def watch(self, address: str, port: int) -> None:
+        """Be a Sentinel that takes this server for the primary."""
+        self.masters = [
+            {
+                "name": "mymaster",
+                "ip": address,
+                "port": str(port),
+                "flags": "master",
+                "num-slaves": "0",
+                "num-other-sentinels": "2",
+                "quorum": "2",
+                "config-epoch": "0",
+            }
+        ]
 
 
 class _Refused(Exception):
@@ -50,7 +64,7 @@ def _answer(state: RedisState, words: list[str]) -> Any:
     name, args = words[0].upper(), words[1:]
     match name:
         case "HELLO":
-            raise _Refused("ERR unknown command 'HELLO'")
+            return {b"server": b"redis", b"version": b"8.0.2", b"proto": 3, b"role": state.role.encode()}
         case "CLIENT" | "SELECT":
             return "OK"
         case "PING":
@@ -59,10 +73,8 @@ def _answer(state: RedisState, words: list[str]) -> Any:
             return state.info.encode()
         case "ROLE":
             return [b"master", 10, []] if state.role == "master" else [b"slave", b"10.0.0.1", 6379]
-        case "SENTINEL" if args[0].upper() == "GET-MASTER-ADDR-BY-NAME":
-            return [str(part).encode() for part in state.primary] if state.primary else None
         case "SENTINEL" if args[0].upper() == "MASTERS":
-            return [[part.encode() for pair in entry.items() for part in pair] for entry in state.masters]
+            return [{k.encode(): v.encode() for k, v in entry.items()} for entry in state.masters]
         case "SET":
             if state.refuse_writes:
                 raise _Refused(state.refuse_writes)
@@ -82,14 +94,17 @@ def _answer(state: RedisState, words: list[str]) -> Any:
 
 
 def _encode(value: Any) -> bytes:
+    """RESP3, which redis-py speaks by default."""
     if value is None:
-        return b"$-1\r\n"
+        return b"_\r\n"
     if isinstance(value, bool | int):
         return b":%d\r\n" % value
     if isinstance(value, str):
         return f"+{value}\r\n".encode()
     if isinstance(value, bytes):
         return b"$%d\r\n%s\r\n" % (len(value), value)
+    if isinstance(value, dict):
+        return b"%%%d\r\n" % len(value) + b"".join(_encode(part) for pair in value.items() for part in pair)
     return b"*%d\r\n" % len(value) + b"".join(_encode(item) for item in value)
 
 

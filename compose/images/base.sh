@@ -2,8 +2,8 @@
 # Makes the image haops/base:SUITE that all haops images are built from.
 #
 # A registry is asked first. Where none can be reached, the same small system
-# is put together from Debian's packages, so that a machine with nothing but a
-# package mirror can build everything.
+# is put together from Debian's packages, so that a machine that reaches nothing but
+# package registries can build everything.
 set -euo pipefail
 
 readonly PULL_TIMEOUT_S=90

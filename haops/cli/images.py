@@ -10,6 +10,9 @@ from haops.cli import output as shapes
 from haops.cli.output import Output, OutputOption
 from haops.errors import EXIT_FAILED
 
+# A build step's whole shell command would bury what is going on.
+_LINE = 90
+
 app = typer.Typer(help="The images that clusters run on.", no_args_is_help=True)
 
 
@@ -43,7 +46,8 @@ def build(
     console = shapes.err()
 
     def show(progress: BuildProgress) -> None:
-        console.print(f"{progress.image}: {progress.text}", markup=False, soft_wrap=True)
+        text = progress.text if len(progress.text) <= _LINE else progress.text[: _LINE - 1] + "…"
+        console.print(f"{progress.image}: {text}", markup=False, soft_wrap=True)
 
     build(names, rebuild=Rebuild.ALL if force else Rebuild.STALE, on_progress=show)
 

@@ -235,19 +235,7 @@ def served() -> Iterator[tuple[Cluster, list[RedisState]]]:
         first = cluster.servers[0]
         states[0].info = "# Server\r\nredis_version:8.0.2\r\nrole:master\r\nmaster_repl_offset:7\r\n"
         for s in states[1:]:
-            s.primary = (first.address, first.port)
-            s.masters = [
-                {
-                    "name": "mymaster",
-                    "ip": first.address,
-                    "port": str(first.port),
-                    "flags": "master",
-                    "num-slaves": "0",
-                    "num-other-sentinels": "2",
-                    "quorum": "2",
-                    "config-epoch": "0",
-                }
-            ]
+            s.watch(first.address, first.port)
         yield cluster, states
 
 

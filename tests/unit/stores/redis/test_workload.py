@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class Served:
     def advertise(self, index: int) -> None:
         node = self.cluster.servers[index]
         for sentinel in self.sentinels:
-            sentinel.primary = (node.address, node.port)
+            sentinel.watch(node.address, node.port)
 
 
 @pytest.fixture
@@ -133,14 +133,12 @@ def test_without_a_word_from_the_sentinels_a_write_was_never_sent(
     served: Served, client: RedisClient
 ) -> None:
     for sentinel in served.sentinels:
-        sentinel.primary = None
+        sentinel.masters = []
     with pytest.raises(OperationFailed, match="MasterNotFoundError"):
         client.write(1)
 
 
-def test_a_closed_client_may_be_closed_again(
-    workload: RedisWorkload, closed_ports: Callable[[int], list[int]]
-) -> None:
+def test_a_closed_client_may_be_closed_again(workload: RedisWorkload) -> None:
     client = workload.client(0)
     client.write(1)
     client.close()
