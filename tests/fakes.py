@@ -158,6 +158,7 @@ class FakeRuntime:
         self.calls: list[tuple[str, ...]] = []
         self.projects: list[str] = []
         self.before_kill: Callable[[], None] = lambda: None
+        self.moment_ns: Callable[[], int] = lambda: 42
 
     def _call(self, method: str, *about: str) -> None:
         self.calls.append((method, *about))
@@ -200,7 +201,7 @@ class FakeRuntime:
         self.before_kill()
         self._call("kill", node)
         self.of(cluster).nodes[node] = ContainerState.STOPPED
-        return 42
+        return self.moment_ns()
 
     def start(self, cluster: Cluster, node: str) -> None:
         self._call("start", node)

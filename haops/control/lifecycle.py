@@ -137,7 +137,7 @@ class Lifecycle:
         while True:
             write_project(cluster, store.render_context(cluster), self.state.cluster_dir(cluster.name))
             try:
-                self._thaw(cluster)
+                self._clear_the_way(cluster)
                 self.runtime.compose_up(cluster, self.state.cluster_dir(cluster.name))
             except AddressTaken as error:
                 tried.append(cluster.subnet)
@@ -151,11 +151,18 @@ class Lifecycle:
             else:
                 return cluster
 
-    def _thaw(self, cluster: Cluster) -> None:
-        """Compose starts what is stopped but leaves a frozen container frozen."""
+    def _clear_the_way(self, cluster: Cluster) -> None:
+        """What Compose would not do by itself.
+
+        It leaves a frozen container frozen. And it copies the configuration
+        into a container between creating and starting it: one that a killed
+        `up` left in between would start without.
+        """
         for node, container in self.runtime.containers(cluster).items():
             if container.state is ContainerState.PAUSED:
                 self.runtime.unpause(cluster, node)
+            elif container.state is ContainerState.CREATED:
+                self.runtime.discard(cluster, node)
 
     def _move(self, cluster: Cluster, tried: Sequence[str]) -> Cluster:
         with self.state.allocation():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from haops.cluster.spec import Cluster
 from haops.faults.ledger import Ledger
+from haops.interrupts import uninterrupted
 from haops.runtime.port import Runtime
 
 
@@ -40,11 +41,13 @@ class Killer:
         entry = self._ledger.register(node, "kill", "start", self._run)
         fault = ActiveFault(node, 0)
         try:
-            fault.at_ns = self._runtime.kill(self._cluster, node)
+            with uninterrupted():
+                fault.at_ns = self._runtime.kill(self._cluster, node)
             yield fault
         finally:
-            self.undo(fault)
-            self._ledger.strike(entry)
+            with uninterrupted():
+                self.undo(fault)
+                self._ledger.strike(entry)
 
     def undo(self, fault: ActiveFault) -> None:
         """Start the node; a second call does nothing."""

@@ -25,6 +25,7 @@ from haops.runtime import labels
 from haops.runtime.port import Container, ContainerState, Leftovers, LogLine
 
 _STATES = {
+    "created": ContainerState.CREATED,
     "running": ContainerState.RUNNING,
     "restarting": ContainerState.RUNNING,
     "paused": ContainerState.PAUSED,
@@ -123,6 +124,11 @@ class DockerRuntime:
         if handle.status == "paused":
             with _engine_words(node):
                 handle.unpause()
+
+    def discard(self, cluster: Cluster, node: str) -> None:
+        """Remove the container alone."""
+        with _engine_words(node):
+            self._handle(cluster, node).remove(force=True)
 
     def logs(
         self, cluster: Cluster, node: str, *, since_ns: int = 0, tail: int | None = None

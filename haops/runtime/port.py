@@ -16,8 +16,9 @@ from haops.cluster.spec import Cluster
 
 
 class ContainerState(StrEnum):
-    """A container's own state; MISSING where there is none."""
+    """A container's own state; CREATED was never started, MISSING is not there."""
 
+    CREATED = "created"
     RUNNING = "running"
     PAUSED = "paused"
     STOPPED = "stopped"
@@ -92,6 +93,10 @@ class Runtime(Protocol):
 
     def unpause(self, cluster: Cluster, node: str) -> None:
         """Thaw a node's processes; a node that is not frozen stays as it is."""
+        ...
+
+    def discard(self, cluster: Cluster, node: str) -> None:
+        """Remove a node's container, whatever state it is in; its volume stays."""
         ...
 
     def logs(

@@ -163,7 +163,7 @@ def unanswered(node: Node, containers: Mapping[str, Container], error: object) -
         return Unanswered(NodeState.MISSING, "it has no container")
     if container.state is ContainerState.PAUSED:
         return Unanswered(NodeState.PAUSED, "its processes are frozen")
-    if container.state is ContainerState.STOPPED:
+    if container.state in (ContainerState.STOPPED, ContainerState.CREATED):
         return Unanswered(NodeState.STOPPED, container.status)
     return Unanswered(NodeState.UNREACHABLE, first_line(error))
 
