@@ -69,6 +69,10 @@ class ImageUnavailable(EnvironmentTrouble):
     """An image is neither here nor to be had."""
 
 
+class StateDamaged(EnvironmentTrouble):
+    """A file of the state directory cannot be read; says which, where, and how to go on."""
+
+
 class AddressTaken(EnvironmentTrouble):
     """A host port or a subnet is used by somebody else."""
 

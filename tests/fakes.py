@@ -88,9 +88,7 @@ def all_running(cluster: Cluster) -> dict[str, Container]:
     return {node.name: container(cluster, node.name) for node in cluster.nodes}
 
 
-def snapshot(
-    cluster: Cluster, verdict: Verdict = Verdict.HEALTHY, reasons: Sequence[str] = ()
-) -> Snapshot:
+def snapshot(cluster: Cluster, verdict: Verdict = Verdict.HEALTHY, reasons: Sequence[str] = ()) -> Snapshot:
     """A snapshot in which every node is up; the first node of a store leads."""
     lead = {"redis": Role.PRIMARY, "zookeeper": Role.LEADER, "cassandra": Role.MEMBER}[cluster.store.value]
     rest = {"redis": Role.REPLICA, "zookeeper": Role.FOLLOWER, "cassandra": Role.MEMBER}[cluster.store.value]
@@ -184,7 +182,8 @@ class FakeRuntime:
         self._call("compose_up", cluster.name)
         here.networks, here.volumes = 1, len(cluster.nodes)
         for node in cluster.nodes:
-            if here.nodes.get(node.name) is not ContainerState.PAUSED:
+            # A frozen container stays frozen; one that was made but never started has no configuration.
+            if here.nodes.get(node.name) not in (ContainerState.PAUSED, ContainerState.CREATED):
                 here.nodes[node.name] = (
                     ContainerState.STOPPED if node.name in self.dies else ContainerState.RUNNING
                 )
@@ -214,6 +213,10 @@ class FakeRuntime:
     def unpause(self, cluster: Cluster, node: str) -> None:
         self._call("unpause", node)
         self.of(cluster).nodes[node] = ContainerState.RUNNING
+
+    def discard(self, cluster: Cluster, node: str) -> None:
+        self._call("discard", node)
+        self.of(cluster).nodes.pop(node, None)
 
     def logs(
         self, cluster: Cluster, node: str, *, since_ns: int = 0, tail: int | None = None

@@ -14,7 +14,7 @@ from haops.cli.context import cluster_names, lifecycle
 from haops.cli.output import Output, OutputOption
 from haops.cluster.snapshot import NodeState, Snapshot, Verdict
 from haops.cluster.spec import Cluster, ClusterSpec, StoreName, check_store
-from haops.errors import EXIT_UNHEALTHY, BadInput, HaopsError
+from haops.errors import EXIT_UNHEALTHY, BadInput, HaopsError, StateDamaged
 from haops.timing import parse_duration
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def chosen(haops: Lifecycle, names: Sequence[str] | None) -> list[Cluster]:
 
     Raises:
         BadInput: A name is unknown.
-        HaopsError: A record is damaged.
+        StateDamaged: A record cannot be read.
     """
     return [haops.state.get(name) for name in names or haops.state.names()]
 
@@ -164,15 +164,22 @@ def look(haops: Lifecycle, clusters: Sequence[Cluster]) -> list[Snapshot]:
     return ask_all(haops.observe, clusters)
 
 
-def ls(output: OutputOption = Output.TABLE) -> None:
-    """List clusters that have containers, one line each."""
-    haops = lifecycle()
+def readable(haops: Lifecycle) -> tuple[list[Cluster], list[StateDamaged]]:
+    """Every recorded cluster, and what is wrong with the records that cannot be read."""
     clusters, damaged = [], []
     for name in haops.state.names():
         try:
-            clusters.append(haops.state.get(name))
-        except HaopsError as error:
+            if cluster := haops.state.find(name):
+                clusters.append(cluster)
+        except StateDamaged as error:
             damaged.append(error)
+    return clusters, damaged
+
+
+def ls(output: OutputOption = Output.TABLE) -> None:
+    """List clusters that have containers, one line each."""
+    haops = lifecycle()
+    clusters, damaged = readable(haops)
     seen = look(haops, clusters)
     standing = [(c, s) for c, s in zip(clusters, seen, strict=True) if not gone(s)]
     snapshots = [s for _, s in standing]
@@ -188,7 +195,7 @@ def ls(output: OutputOption = Output.TABLE) -> None:
             f"without containers, their data kept: {', '.join(kept)} (see: haops up, haops down --volumes)"
         )
     for trouble in damaged:
-        console.print(f"haops: {trouble}", markup=False)
+        raise trouble
 
 
 def gone(snapshot: Snapshot) -> bool:
@@ -239,7 +246,7 @@ def status(
     Ends with exit code 5 where a cluster is not healthy.
     """
     haops = lifecycle()
-    clusters = chosen(haops, names)
+    clusters, damaged = (chosen(haops, names), []) if names else readable(haops)
     if watch:
         _watch(haops, clusters, output, parse_duration(interval).total_seconds())
         return
@@ -247,6 +254,8 @@ def status(
     if not names:
         snapshots = [s for s in snapshots if not gone(s)]
     _print_status(snapshots, output)
+    for trouble in damaged:
+        raise trouble
     if any(s.verdict is not Verdict.HEALTHY for s in snapshots):
         raise typer.Exit(EXIT_UNHEALTHY)
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from haops.cluster.spec import Cluster, Phase
-from haops.errors import BadInput, EnvironmentTrouble, HaopsError
+from haops.errors import BadInput, EnvironmentTrouble, HaopsError, StateDamaged
 
 _FORMAT = 1
 
@@ -123,7 +123,7 @@ class StateDir:
         """The recorded cluster, or None if there is no record.
 
         Raises:
-            HaopsError: The record is there but cannot be read.
+            StateDamaged: The record is there but cannot be read.
         """
         path = self.cluster_dir(name) / "cluster.json"
         if not path.is_file():
@@ -134,12 +134,12 @@ class StateDir:
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(document, dict) or document.get("format") != _FORMAT:
-                raise HaopsError(f"{path}:1:1: not a cluster record of format {_FORMAT}", hint=hint)
+                raise StateDamaged(f"{path}:1:1: not a cluster record of format {_FORMAT}", hint=hint)
             return TypeAdapter(Cluster).validate_python(document["cluster"], strict=False)
         except json.JSONDecodeError as error:
-            raise HaopsError(f"{path}:{error.lineno}:{error.colno}: {error.msg}", hint=hint) from error
+            raise StateDamaged(f"{path}:{error.lineno}:{error.colno}: {error.msg}", hint=hint) from error
         except (ValidationError, KeyError, UnicodeDecodeError) as error:
-            raise HaopsError(f"{path}:1:1: the record is damaged", detail=str(error), hint=hint) from error
+            raise StateDamaged(f"{path}:1:1: the record is damaged", detail=str(error), hint=hint) from error
 
     def get(self, name: str) -> Cluster:
         """The recorded cluster.

@@ -15,7 +15,7 @@ from typing import Final
 
 from haops.cluster.spec import StoreName
 from haops.control.lifecycle import Lifecycle
-from haops.errors import HaopsError
+from haops.errors import HaopsError, StateDamaged
 from haops.faults.ledger import Ledger
 from haops.runtime.addresses import host_routes, subnets
 from haops.runtime.resources import compose_dir, playbook_dir
@@ -75,7 +75,7 @@ def _state(haops: Lifecycle) -> Iterator[Finding]:
     for name in haops.state.names():
         try:
             cluster = haops.state.find(name)
-        except HaopsError as error:
+        except StateDamaged as error:
             yield Finding("state", Level.WARN, error.message, f"haops down {name} --volumes")
             continue
         if cluster and cluster.store is StoreName.ZOOKEEPER and len(cluster.servers) % 2 == 0:

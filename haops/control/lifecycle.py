@@ -17,7 +17,7 @@ from haops.cluster.spec import Cluster, ClusterSpec, Node, Phase
 from haops.cluster.state import StateDir
 from haops.control.progress import NodeProgress, Report, silent
 from haops.control.wait import REAL_CLOCK, Clock
-from haops.errors import AddressTaken, BadInput, ClusterUnhealthy, DeadlineExceeded, HaopsError
+from haops.errors import AddressTaken, BadInput, ClusterUnhealthy, DeadlineExceeded, StateDamaged
 from haops.faults.ledger import Ledger
 from haops.runtime import labels
 from haops.runtime.addresses import Subnet, choose_ports, host_routes, subnets
@@ -117,8 +117,8 @@ class Lifecycle:
         for name in self.state.names():
             try:
                 cluster = self.state.find(name)
-            except HaopsError:
-                continue  # a damaged record is reported by `ls`; its ports show as bound
+            except StateDamaged:
+                continue  # `ls` and `status` tell of it; its ports show as bound
             if cluster:
                 found.append(cluster)
         return found
@@ -238,20 +238,26 @@ class Lifecycle:
         for left in self.runtime.leftovers():
             if labels.expired(left.expires, now):
                 found[left.cluster, left.owner] = f"expired {left.expires}"
-            elif left.owner == owner and left.cluster not in records:
+            elif left.owner == owner and left.cluster not in self.state.names():
                 found[left.cluster, left.owner] = "has no record in this state directory"
         for name in self.state.names():
-            if name not in records:
-                found.setdefault((name, owner), "its record cannot be read")
-            elif records[name].phase is Phase.CREATING:
-                found.setdefault((name, owner), "was left half-made")
-            elif (expires := records[name].expires) and expires <= now:
-                found.setdefault((name, owner), f"expired {expires.isoformat(timespec='seconds')}")
+            if why := self._why_garbage(name, records.get(name), now):
+                found.setdefault((name, owner), why)
         return tuple(
             Garbage(name, who, why)
             for (name, who), why in sorted(found.items())
             if who != owner or not self.state.locked(name)
         )
+
+    def _why_garbage(self, name: str, record: Cluster | None, now: datetime) -> str | None:
+        if record is None:
+            begun = not (self.state.cluster_dir(name) / "cluster.json").exists()
+            return "was left half-made" if begun else "its record cannot be read"
+        if record.phase is Phase.CREATING:
+            return "was left half-made"
+        if record.expires and record.expires <= now:
+            return f"expired {record.expires.isoformat(timespec='seconds')}"
+        return None
 
     def collect(self, garbage: Garbage) -> None:
         """Remove one piece of `garbage`."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 
 import pytest
@@ -46,7 +47,24 @@ def test_forms_that_people_write_are_accepted(text: str, ms: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "5", "s", "-5s", "5 parsecs", "5sx", "x5s", "0s", "0ms0s", "1e3s", "5,5s", ".5s", "5.s", "inf", "nan"],
+    [
+        "",
+        " ",
+        "5",
+        "s",
+        "-5s",
+        "5 parsecs",
+        "5sx",
+        "x5s",
+        "0s",
+        "0ms0s",
+        "1e3s",
+        "5,5s",
+        ".5s",
+        "5.s",
+        "inf",
+        "nan",
+    ],
 )
 def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(BadInput) as caught:
@@ -72,7 +90,5 @@ def test_a_duration_that_rounds_to_nothing_is_refused() -> None:
 
 @given(st.text(max_size=12))
 def test_any_text_is_either_a_positive_duration_or_bad_input(text: str) -> None:
-    try:
+    with contextlib.suppress(BadInput):
         assert parse_duration(text) >= timedelta(0)
-    except BadInput:
-        pass

@@ -14,7 +14,9 @@ keys = st.sets(st.integers(0, 10**12), max_size=60)
 
 
 def writes(ok: Collection[int], info: Collection[int] = (), fail: Collection[int] = ()) -> History:
-    rows = [(k, Outcome.OK) for k in ok] + [(k, Outcome.INFO) for k in info] + [(k, Outcome.FAIL) for k in fail]
+    rows = (
+        [(k, Outcome.OK) for k in ok] + [(k, Outcome.INFO) for k in info] + [(k, Outcome.FAIL) for k in fail]
+    )
     return history(*(op(i, key=key, outcome=outcome) for i, (key, outcome) in enumerate(rows)))
 
 
@@ -31,7 +33,9 @@ def test_every_planted_loss_is_found_and_none_is_invented(acked: set[int], data:
 def test_each_write_is_judged_by_what_its_client_was_told(all_keys: set[int], data: st.DataObject) -> None:
     told = {k: data.draw(st.sampled_from([Outcome.OK, Outcome.INFO, Outcome.FAIL])) for k in sorted(all_keys)}
     there = data.draw(st.sets(st.sampled_from(sorted(all_keys)))) if all_keys else set()
-    ok, info, fail = ({k for k, o in told.items() if o is wanted} for wanted in (Outcome.OK, Outcome.INFO, Outcome.FAIL))
+    ok, info, fail = (
+        {k for k, o in told.items() if o is wanted} for wanted in (Outcome.OK, Outcome.INFO, Outcome.FAIL)
+    )
     assert check_elements(writes(ok, info, fail), there) == Elements(
         acked=len(ok),
         lost=tuple(sorted(ok - there)),

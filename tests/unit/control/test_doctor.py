@@ -25,7 +25,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("haops.runtime.images.image_states", lambda: ready)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=50 * 1024**3))
     monkeypatch.setattr(doctor, "host_routes", list)
-    monkeypatch.setattr(doctor.os, "sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 8 * 1024**3 // 4096)
+    monkeypatch.setattr(
+        doctor.os, "sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 8 * 1024**3 // 4096
+    )
 
 
 def findings(haops: Lifecycle, check: str) -> list[Finding]:
@@ -35,9 +37,18 @@ def findings(haops: Lifecycle, check: str) -> list[Finding]:
 def test_a_good_machine_has_only_good_findings(haops: Lifecycle) -> None:
     found = examine(haops)
     assert {f.level for f in found} == {Level.OK}
-    assert {"python", "files", "state", "engine", "compose", "image", "memory", "disk", "addresses", "leftovers"} == {
-        f.check for f in found
-    }
+    assert {
+        "python",
+        "files",
+        "state",
+        "engine",
+        "compose",
+        "image",
+        "memory",
+        "disk",
+        "addresses",
+        "leftovers",
+    } == {f.check for f in found}
 
 
 def test_a_check_that_stumbles_becomes_a_finding_and_the_others_still_run(
@@ -47,7 +58,8 @@ def test_a_check_that_stumbles_becomes_a_finding_and_the_others_still_run(
     runtime.fail = {"ping": [gone], "networks": [gone], "leftovers": [gone]}
     found = examine(haops)
     assert [(f.check, f.detail, f.fix) for f in found if f.level is Level.FAIL] == [
-        (check, "no container engine answers", "make engine") for check in ("engine", "addresses", "leftovers")
+        (check, "no container engine answers", "make engine")
+        for check in ("engine", "addresses", "leftovers")
     ]
     assert "disk" in {f.check for f in found}
 

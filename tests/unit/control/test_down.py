@@ -139,7 +139,11 @@ def test_each_kind_of_garbage_is_found_with_its_reason(haops: Lifecycle, runtime
 
 
 def test_of_other_owners_only_what_expired_is_garbage(haops: Lifecycle, runtime: FakeRuntime) -> None:
-    for name, expires in (("young", "2025-06-02T00:00:00+00:00"), ("old", "2025-05-31T00:00:00+00:00"), ("ever", "never")):
+    for name, expires in (
+        ("young", "2025-06-02T00:00:00+00:00"),
+        ("old", "2025-05-31T00:00:00+00:00"),
+        ("ever", "never"),
+    ):
         here = runtime.of(make_cluster(name=name, owner="somebodyelse"))
         here.volumes, here.expires = 1, expires
     assert list(found(haops)) == [("old", "somebodyelse")]
@@ -184,9 +188,7 @@ def test_collecting_what_somebody_began_to_use_is_refused(haops: Lifecycle, runt
 # ---- healing
 
 
-def test_heal_starts_what_is_stopped_and_thaws_what_is_frozen(
-    haops: Lifecycle, runtime: FakeRuntime
-) -> None:
+def test_heal_starts_what_is_stopped_and_thaws_what_is_frozen(haops: Lifecycle, runtime: FakeRuntime) -> None:
     cluster = stand(haops, runtime, make_cluster())
     runtime.of(cluster).nodes |= {"redis-2": ContainerState.STOPPED, "sentinel-1": ContainerState.PAUSED}
     assert haops.heal(cluster) == ("redis-2", "sentinel-1")

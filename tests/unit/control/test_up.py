@@ -36,9 +36,7 @@ def ready(monkeypatch: pytest.MonkeyPatch) -> Ready:
     """Scripts what the stores' readiness answers; ready at once by default."""
 
     def script(*answers: Mapping[str, str]) -> None:
-        monkeypatch.setattr(
-            "haops.control.lifecycle.load", lambda name: with_readiness(load(name), *answers)
-        )
+        monkeypatch.setattr("haops.control.lifecycle.load", lambda name: with_readiness(load(name), *answers))
 
     script()
     return script
@@ -74,9 +72,7 @@ def test_addresses_and_ports_of_a_cluster_are_all_different(haops: Lifecycle) ->
     assert addresses <= hosts - {str(IPv4Network(cluster.subnet)[1])}  # the gateway's
 
 
-def test_a_wished_for_port_is_the_first_of_a_row(
-    haops: Lifecycle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wished_for_port_is_the_first_of_a_row(haops: Lifecycle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("haops.runtime.addresses.port_free", lambda port: True)
     cluster = haops.up(ClusterSpec("a", StoreName.REDIS, nodes=1, port_base=7000))
     assert [n.host_port for n in cluster.nodes] == [7000, 7001, 7002, 7003]
@@ -278,6 +274,14 @@ def test_up_thaws_a_frozen_node(haops: Lifecycle, runtime: FakeRuntime) -> None:
     runtime.of(cluster).nodes["redis-1"] = ContainerState.PAUSED
     haops.up(SPEC)
     assert runtime.of(cluster).nodes["redis-1"] is ContainerState.RUNNING
+
+
+def test_up_makes_anew_what_was_made_but_never_started(haops: Lifecycle, runtime: FakeRuntime) -> None:
+    cluster = haops.up(SPEC)
+    runtime.of(cluster).nodes["redis-1"] = ContainerState.CREATED
+    haops.up(SPEC)
+    assert runtime.of(cluster).nodes["redis-1"] is ContainerState.RUNNING
+    assert [c for c in runtime.calls if c[0] == "discard"] == [("discard", "redis-1")]
 
 
 def test_up_does_not_start_what_another_process_works_on(haops: Lifecycle, runtime: FakeRuntime) -> None:

@@ -47,9 +47,7 @@ def test_the_deadline_tells_what_was_waited_for_and_what_was_seen_last(clock: Fa
 def test_a_wait_ends_within_one_interval_of_its_deadline(deadline: float, interval: float) -> None:
     clock = FakeClock()
     with pytest.raises(DeadlineExceeded):
-        wait_until(
-            lambda: 0, bool, what="x", deadline_s=deadline, interval_s=interval, clock=clock.clock
-        )
+        wait_until(lambda: 0, bool, what="x", deadline_s=deadline, interval_s=interval, clock=clock.clock)
     assert deadline - 1e-6 <= sum(clock.slept) <= deadline + interval + 1e-6
 
 

@@ -31,7 +31,9 @@ rows = st.lists(
 
 
 @given(rows)
-def test_every_recorded_operation_is_in_the_merged_history_in_order_of_completion(given_rows: list[Row]) -> None:
+def test_every_recorded_operation_is_in_the_merged_history_in_order_of_completion(
+    given_rows: list[Row],
+) -> None:
     seen = history(*given_rows)
     assert len(seen) == len(given_rows)
     assert sorted(rows_of(seen)) == sorted(given_rows)
@@ -87,9 +89,11 @@ def test_a_saved_history_is_a_csv_that_people_can_read(tmp_path: Path) -> None:
     with gzip.open(path, "rt", newline="") as file:
         head, row = csv.reader(file)
     assert tuple(head) == COLUMNS
-    assert dict(zip(head, row, strict=True)) | {"kind": "write", "outcome": "info", "error": "TimeoutError"} == dict(
-        zip(head, row, strict=True)
-    )
+    assert dict(zip(head, row, strict=True)) | {
+        "kind": "write",
+        "outcome": "info",
+        "error": "TimeoutError",
+    } == dict(zip(head, row, strict=True))
 
 
 # ---- damaged files
@@ -141,7 +145,14 @@ GOOD = "0,write,1,1,1,1,ok,\n"
 
 
 @pytest.mark.parametrize(
-    "row", ["x,write,1,1,1,1,ok,", "0,writ,1,1,1,1,ok,", "0,write,1,1,1,1,okay,", "0,write", "0,write,1,1,1,1,ok,,9"]
+    "row",
+    [
+        "x,write,1,1,1,1,ok,",
+        "0,writ,1,1,1,1,ok,",
+        "0,write,1,1,1,1,okay,",
+        "0,write",
+        "0,write,1,1,1,1,ok,,9",
+    ],
 )
 def test_a_row_of_another_shape_is_bad_input(tmp_path: Path, row: str) -> None:
     rewritten(tmp_path / "x", f"{','.join(COLUMNS)}\n{GOOD}{row}\n{GOOD}")

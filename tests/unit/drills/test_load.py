@@ -110,7 +110,9 @@ def test_clients_take_turns_within_an_interval(client: FakeClient) -> None:
     assert set(np.diff(seen.intended).tolist()) == {2_000_000}
 
 
-def test_a_blocked_client_still_does_all_that_became_due_with_the_times_of_the_grid(client: FakeClient) -> None:
+def test_a_blocked_client_still_does_all_that_became_due_with_the_times_of_the_grid(
+    client: FakeClient,
+) -> None:
     client.blocked[20] = 300_000_000
     seen, _, start = run(client, for_ms=1000)
     assert seen.intended.tolist() == [start + i * 2_000_000 for i in range(len(seen))]
@@ -252,6 +254,9 @@ def test_clients_that_cannot_connect_end_the_load_with_their_words(
     monkeypatch.setattr("haops.drills.load._CONNECT_S", 20)
     cluster = make_cluster("cassandra", 1, ports=closed_ports(1))
     plan = LoadPlan(rate=10, clients=1, processes=1, writes=0.5, timeout_s=0.2, first_key=1, seed=1)
-    with pytest.raises(ClusterUnhealthy, match="could not connect") as caught, LoadGenerator(cluster, "r", plan):
+    with (
+        pytest.raises(ClusterUnhealthy, match="could not connect") as caught,
+        LoadGenerator(cluster, "r", plan),
+    ):
         pass
     assert "NoHostAvailable" in str(caught.value.detail)

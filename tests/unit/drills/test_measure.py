@@ -104,7 +104,9 @@ def test_the_worst_client_is_the_one_that_waited_longest() -> None:
 
 
 def test_a_client_that_never_came_back_has_no_figure() -> None:
-    seen = history(op(999, client=0), op(1050, client=0), op(999, client=1), op(1050, client=1, outcome=Outcome.FAIL))
+    seen = history(
+        op(999, client=0), op(1050, client=0), op(999, client=1), op(1050, client=1, outcome=Outcome.FAIL)
+    )
     assert measure.worst_client_ms(seen, Kind.WRITE, FAULT) is None
 
 

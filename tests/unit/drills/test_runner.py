@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,7 @@ class FakeWorkload:
 
 
 @pytest.fixture
-def bench(
-    haops: Lifecycle, runtime: FakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Bench:
+def bench(haops: Lifecycle, runtime: FakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     made = Bench(haops, tmp_path)
 
     def store(name: StoreName) -> Any:
@@ -128,7 +127,11 @@ def test_a_stores_result_sums_and_spreads_its_trials(bench: Bench) -> None:
     found = bench.drill("redis", trials=3).stores[StoreName.REDIS]
     assert (found.acked, found.lost, found.nodes, found.version, found.mode) == (30, 6, 3, "1.2.3", "async")
     assert found.write_outage_ms is not None
-    assert (found.write_outage_ms.median, found.write_outage_ms.low, found.write_outage_ms.high) == (200, 100, 300)
+    assert (found.write_outage_ms.median, found.write_outage_ms.low, found.write_outage_ms.high) == (
+        200,
+        100,
+        300,
+    )
     assert found.read_outage_ms is None
     assert found.budget.lost == 0
 
@@ -145,7 +148,7 @@ def test_no_two_trials_share_keys_or_random_numbers(bench: Bench) -> None:
     bench.drill("redis", trials=3)
     plans = [r.plan for r in bench.seen]
     assert len({p.first_key for p in plans}) == len({p.seed for p in plans}) == 3
-    assert min(b.first_key - a.first_key for a, b in zip(plans, plans[1:], strict=False)) >= 10_000_000
+    assert min(b.first_key - a.first_key for a, b in pairwise(plans)) >= 10_000_000
     assert {p.processes for p in plans} == {2}  # not more processes than clients
 
 
@@ -222,7 +225,8 @@ def test_a_cluster_that_is_not_healthy_is_not_drilled(bench: Bench, monkeypatch:
 
 
 @pytest.mark.xfail(
-    strict=True, reason="the clean-up's `down` of what was never made hides the trouble: 'there is no cluster'"
+    strict=True,
+    reason="the clean-up's `down` of what was never made hides the trouble: 'there is no cluster'",
 )
 def test_a_cluster_that_could_not_be_made_is_told_by_its_own_trouble(bench: Bench) -> None:
     def missing(store: str, image: str | None) -> str:

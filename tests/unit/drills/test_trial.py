@@ -28,7 +28,9 @@ QUICK = """\
 title: t
 description: d
 load: {clients: 2}
-phases: {warmup: 10ms, steady: 60ms, recover_within: 100ms, detect_within: 100ms, dead: 10ms, rejoin_within: 100ms, after: 10ms}
+phases:
+  {warmup: 10ms, steady: 60ms, recover_within: 100ms, detect_within: 100ms, dead: 10ms, rejoin_within: 100ms,
+   after: 10ms}
 fault: {kind: kill, target: primary}
 stores: {redis: {rate: 400, harness_lag: 25ms}}
 """
@@ -105,20 +107,19 @@ class Drill:
 
 
 @pytest.fixture
-def drill(
-    haops: Lifecycle, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Drill:
+def drill(haops: Lifecycle, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Drill:
     cluster = make_cluster("redis", 3)
     runtime.of(cluster).nodes = {n.name: ContainerState.RUNNING for n in cluster.nodes}
     killed: list[int] = []
 
     def moment() -> int:
         killed.append(time.monotonic_ns())
-        # Half a millisecond before and after: the log's time is the wall's, the fault's is monotonic.
+        # Logs carry the wall's time, the fault has the monotonic one.
+        fault = killed[0] + time.time_ns() - time.monotonic_ns()
         runtime.lines["sentinel-1"] = [
-            LogLine("sentinel-1", time.time_ns() + 2 * MS, "# +sdown master mymaster 10.231.0.10 6379")
+            LogLine("sentinel-1", fault + 2 * MS, "# +sdown master mymaster 10.231.0.10 6379")
         ]
-        runtime.lines["redis-2"] = [LogLine("redis-2", time.time_ns() + 4 * MS, "* MASTER MODE enabled")]
+        runtime.lines["redis-2"] = [LogLine("redis-2", fault + 4 * MS, "* MASTER MODE enabled")]
         return killed[0]
 
     runtime.moment_ns = moment
@@ -130,7 +131,9 @@ def drill(
 
     verdicts: list[Verdict] = [Verdict.HEALTHY]
     store = load_store(cluster.store)
-    store = replace(store, observe=lambda c, _: snapshot(c, verdicts.pop(0) if len(verdicts) > 1 else verdicts[0]))
+    store = replace(
+        store, observe=lambda c, _: snapshot(c, verdicts.pop(0) if len(verdicts) > 1 else verdicts[0])
+    )
     monkeypatch.setattr(module, "LoadGenerator", generator)
     monkeypatch.setattr("haops.control.lifecycle.load", lambda name: store)
     return Drill(runtime, haops, cluster, fake, FakeWorkload(fake), read(QUICK, "quick"), verdicts)
@@ -139,7 +142,10 @@ def drill(
 def test_a_trial_kills_the_primary_and_measures_what_it_cost(drill: Drill) -> None:
     found, seen = drill.run()
     assert found.node == "redis-1"
-    assert [c for c in drill.runtime.calls if c[0] in ("kill", "start")] == [("kill", "redis-1"), ("start", "redis-1")]
+    assert [c for c in drill.runtime.calls if c[0] in ("kill", "start")] == [
+        ("kill", "redis-1"),
+        ("start", "redis-1"),
+    ]
     assert (found.verdict, found.reasons) == (DrillVerdict.PASS, ())
     assert found.write_outage_ms is not None
     assert OUTAGE_MS <= found.write_outage_ms <= OUTAGE_MS + 12
@@ -223,7 +229,9 @@ def test_an_interruption_in_the_middle_leaves_nothing_broken(
     assert Ledger(drill.haops.state.cluster_dir("redis")).open_faults() == ()
 
 
-@pytest.mark.xfail(strict=True, reason="a playbook with `writes: 1` has no reads, which are said not to come back")
+@pytest.mark.xfail(
+    strict=True, reason="a playbook with `writes: 1` has no reads, which are said not to come back"
+)
 def test_a_drill_of_writes_alone_can_pass(drill: Drill) -> None:
     drill.load.kinds = (Kind.WRITE,)
     found, _ = drill.run()

@@ -33,6 +33,11 @@ READ_OVERRUN = {"read_outage_ms": 201.0}
 NEVER_BACK = {"write_outage_ms": None}
 NOT_REJOINED = {"rejoined": False}
 
+LOST = "1 acknowledged writes are lost; the budget is 0"
+BEHIND = "the harness fell behind: p99 lag 25.1 ms, allowed 25 ms"
+OUT = "writes were out for 200 ms; the budget is 200 ms"
+LATE = "the cluster was not healthy again in time"
+
 PASS, FAIL, UNKNOWN = DrillVerdict.PASS, DrillVerdict.FAIL, DrillVerdict.UNKNOWN
 
 
@@ -40,21 +45,21 @@ PASS, FAIL, UNKNOWN = DrillVerdict.PASS, DrillVerdict.FAIL, DrillVerdict.UNKNOWN
     ("changes", "verdict", "reasons"),
     [
         ([], PASS, []),
-        ([LOSS], FAIL, ["1 acknowledged writes are lost; the budget is 0"]),
+        ([LOSS], FAIL, [LOST]),
         ([RESURRECTED], FAIL, ["1 writes that had failed are there all the same"]),
-        ([LAG], UNKNOWN, ["the harness fell behind: p99 lag 25.1 ms, allowed 25 ms"]),
+        ([LAG], UNKNOWN, [BEHIND]),
         ([SLOW], UNKNOWN, ["only 949 of 1000 operations/s were done before the fault"]),
         ([UNSTEADY], UNKNOWN, ["11 operations failed before the fault: no steady state"]),
-        ([OVERRUN], FAIL, ["writes were out for 200 ms; the budget is 200 ms"]),
+        ([OVERRUN], FAIL, [OUT]),
         ([READ_OVERRUN], FAIL, ["reads were out for 201 ms; the budget is 200 ms"]),
         ([NEVER_BACK], FAIL, ["writes did not come back"]),
-        ([NOT_REJOINED], FAIL, ["the cluster was not healthy again in time"]),
+        ([NOT_REJOINED], FAIL, [LATE]),
         # A loss beats doubt, and keeps the doubts as reasons; doubt beats an overrun and hides it.
-        ([LOSS, LAG], FAIL, ["1 acknowledged writes are lost; the budget is 0", "the harness fell behind: p99 lag 25.1 ms, allowed 25 ms"]),
-        ([LOSS, OVERRUN], FAIL, ["1 acknowledged writes are lost; the budget is 0"]),
-        ([LAG, OVERRUN], UNKNOWN, ["the harness fell behind: p99 lag 25.1 ms, allowed 25 ms"]),
+        ([LOSS, LAG], FAIL, [LOST, BEHIND]),
+        ([LOSS, OVERRUN], FAIL, [LOST]),
+        ([LAG, OVERRUN], UNKNOWN, [BEHIND]),
         ([SLOW, NOT_REJOINED], UNKNOWN, ["only 949 of 1000 operations/s were done before the fault"]),
-        ([OVERRUN, NOT_REJOINED], FAIL, ["writes were out for 200 ms; the budget is 200 ms", "the cluster was not healthy again in time"]),
+        ([OVERRUN, NOT_REJOINED], FAIL, [OUT, LATE]),
     ],
 )  # fmt: skip
 def test_the_truth_table(changes: list[dict[str, object]], verdict: DrillVerdict, reasons: list[str]) -> None:
@@ -78,7 +83,9 @@ def test_what_has_no_limit_is_not_judged_but_must_come_back() -> None:
 
 
 def test_figures_exactly_on_their_limit_pass() -> None:
-    edge = replace(GOOD, write_outage_ms=200, read_outage_ms=200, harness_lag_ms=25, sent_ops=950, failed_before=10)
+    edge = replace(
+        GOOD, write_outage_ms=200, read_outage_ms=200, harness_lag_ms=25, sent_ops=950, failed_before=10
+    )
     assert judge(edge, BUDGET) == (PASS, ())
 
 

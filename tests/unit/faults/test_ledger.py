@@ -66,7 +66,9 @@ def test_a_line_that_is_no_fault_is_passed_over(tmp_path: Path, line: str) -> No
     assert Ledger(tmp_path).open_faults() == ()
 
 
-@pytest.mark.xfail(strict=True, reason="register appends to the cut-off line: the new fault is passed over too")
+@pytest.mark.xfail(
+    strict=True, reason="register appends to the cut-off line: the new fault is passed over too"
+)
 def test_a_fault_registered_after_a_cut_off_line_is_open(tmp_path: Path) -> None:
     (tmp_path / "ledger.jsonl").write_text('{"node": "redis-1", "ki')
     ledger = Ledger(tmp_path)
@@ -74,7 +76,9 @@ def test_a_fault_registered_after_a_cut_off_line_is_open(tmp_path: Path) -> None
     assert fault in ledger.open_faults()
 
 
-@pytest.mark.xfail(strict=True, reason="register lets the OSError of a full disk through: exit 70 instead of 3")
+@pytest.mark.xfail(
+    strict=True, reason="register lets the OSError of a full disk through: exit 70 instead of 3"
+)
 def test_a_full_disk_is_trouble_of_the_environment(tmp_path: Path) -> None:
     (tmp_path / "ledger.jsonl").symlink_to("/dev/full")
     with pytest.raises(EnvironmentTrouble):

@@ -138,7 +138,21 @@ def test_a_cassandra_members_own_file_is_yaml_with_its_token_and_address() -> No
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize(
     "image",
-    ['x"y', "x'y", "x\ny: z", "${HOME}", "$X", "$$X", "x # y", "{{ 7 * 7 }}", "- x", "\\", "x\ty", "{a: b}", "é"],
+    [
+        'x"y',
+        "x'y",
+        "x\ny: z",
+        "${HOME}",
+        "$X",
+        "$$X",
+        "x # y",
+        "{{ 7 * 7 }}",
+        "- x",
+        "\\",
+        "x\ty",
+        "{a: b}",
+        "é",
+    ],
 )
 def test_a_hostile_image_name_stays_a_mere_name(store: StoreName, image: str) -> None:
     cluster = replace(make_cluster(store), image=image)

@@ -62,7 +62,9 @@ def test_composes_words_become_the_right_error(words: str, kind: type[HaopsError
 
 def test_a_long_complaint_is_cut_to_its_last_lines() -> None:
     words = "\n".join(f"line {i}" for i in range(100))
-    assert str(_compose_trouble(make_cluster(), words).detail).splitlines() == [f"line {i}" for i in range(94, 100)]
+    assert str(_compose_trouble(make_cluster(), words).detail).splitlines() == [
+        f"line {i}" for i in range(94, 100)
+    ]
 
 
 def test_an_engine_that_is_not_there_is_told_with_the_way_to_start_one(
@@ -85,12 +87,12 @@ def row(state: str, **labels: str) -> dict[str, Any]:
         ("restarting", ContainerState.RUNNING),
         ("paused", ContainerState.PAUSED),
         ("exited", ContainerState.STOPPED),
-        ("created", ContainerState.STOPPED),
+        ("created", ContainerState.CREATED),
         ("dead", ContainerState.STOPPED),
         ("removing", ContainerState.STOPPED),
     ],
 )
-def test_the_engines_states_become_the_four_that_matter(state: str, expected: ContainerState) -> None:
+def test_the_engines_states_become_those_that_matter(state: str, expected: ContainerState) -> None:
     assert _container(row(state)).state is expected
 
 

@@ -156,7 +156,9 @@ def test_a_member_that_answers_options_is_there(answering: Any) -> None:
     assert heard == [b"\x05\x00\x00\x00\x05\x00\x00\x00\x00"]
 
 
-@pytest.mark.parametrize("words", [b"", b"\x85\x00", b"\x85\x00\x00\x00\x00\x00\x00\x00\x00", b"HTTP/1.1 400 Bad"])
+@pytest.mark.parametrize(
+    "words", [b"", b"\x85\x00", b"\x85\x00\x00\x00\x00\x00\x00\x00\x00", b"HTTP/1.1 400 Bad"]
+)
 def test_what_does_not_answer_like_a_member_is_none(answering: Any, words: bytes) -> None:
     cluster, _ = answering(words)
     assert not answers_options(cluster.nodes[0], 1.0)

@@ -190,7 +190,9 @@ def test_a_replica_without_a_link_is_syncing_with_its_lag(cluster: Cluster, sync
 
 
 def test_a_replica_ahead_of_the_figure_that_the_primary_gave_is_not_behind(cluster: Cluster) -> None:
-    seen = judge(cluster, reports(cluster, redis_2=ServerReport(False, 1007, "8", upstream=("10.231.0.10", 6379))))
+    seen = judge(
+        cluster, reports(cluster, redis_2=ServerReport(False, 1007, "8", upstream=("10.231.0.10", 6379)))
+    )
     assert view(seen, "redis-2").lag == Lag(bytes=0, seconds=0.0)
 
 

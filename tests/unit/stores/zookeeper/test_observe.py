@@ -156,7 +156,9 @@ def test_a_follower_that_is_not_in_sync_is_counted(cluster: Cluster) -> None:
     assert seen.reasons == ("zookeeper-1 counts 1 of 2 followers in sync",)
 
 
-@pytest.mark.parametrize(("nodes", "dead", "at_risk"), [(3, 1, True), (5, 1, False), (5, 2, True), (9, 4, True)])
+@pytest.mark.parametrize(
+    ("nodes", "dead", "at_risk"), [(3, 1, True), (5, 1, False), (5, 2, True), (9, 4, True)]
+)
 def test_a_quorum_that_can_lose_no_further_server_is_at_risk(nodes: int, dead: int, at_risk: bool) -> None:
     cluster = make_cluster("zookeeper", nodes)
     gone = {f"zookeeper_{nodes - i}": GONE for i in range(dead)}
@@ -202,7 +204,10 @@ def test_a_standing_ensemble_is_seen_through_its_four_letter_words() -> None:
 
 
 def test_readiness_waits_for_followers_in_sync() -> None:
-    answers = [{"srvr": srvr("leader"), "mntr": mntr("leader", synced=1)}, *[{"srvr": srvr(), "mntr": mntr()}] * 2]
+    answers = [
+        {"srvr": srvr("leader"), "mntr": mntr("leader", synced=1)},
+        *[{"srvr": srvr(), "mntr": mntr()}] * 2,
+    ]
     with ExitStack() as stack:
         ports = [stack.enter_context(serve(a)) for a in answers]
         cluster = make_cluster("zookeeper", 3, ports=[p for port in ports for p in (port, 1)])
