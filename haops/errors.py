@@ -77,6 +77,10 @@ class AddressTaken(EnvironmentTrouble):
     """A host port or a subnet is used by somebody else."""
 
 
+class SubnetTaken(AddressTaken):
+    """The network of a cluster overlaps one that somebody else made meanwhile."""
+
+
 class ClusterUnhealthy(HaopsError):
     """A cluster did not become, or is not, what it must be."""
 

@@ -21,9 +21,9 @@ def parse_duration(text: str) -> timedelta:
     parts = _PART.findall(compact)
     if parts and "".join(number + unit for number, unit in parts) == compact:
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-        if seconds > 0:
-            try:
-                return timedelta(seconds=seconds)
-            except OverflowError:
-                pass
+        try:
+            if duration := timedelta(seconds=seconds):
+                return duration
+        except OverflowError:
+            pass
     raise BadInput(f"{text!r} is not a duration", hint="write for instance 300ms, 5s, 2m or 1h30m")

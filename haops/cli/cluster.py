@@ -148,13 +148,15 @@ def run_all(act: Callable[[Item], object], items: Sequence[Item]) -> None:
 
 
 def chosen(haops: Lifecycle, names: Sequence[str] | None) -> list[Cluster]:
-    """The named clusters, or every recorded one.
+    """The named clusters, or every one with a record.
 
     Raises:
         BadInput: A name is unknown.
         StateDamaged: A record cannot be read.
     """
-    return [haops.state.get(name) for name in names or haops.state.names()]
+    if names:
+        return [haops.state.get(name) for name in names]
+    return [cluster for name in haops.state.names() if (cluster := haops.state.find(name))]
 
 
 def look(haops: Lifecycle, clusters: Sequence[Cluster]) -> list[Snapshot]:

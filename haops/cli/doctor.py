@@ -28,7 +28,9 @@ def doctor(output: OutputOption = Output.TABLE) -> None:
     else:
         table = shapes.table("CHECK", "STATUS", "DETAIL", "MEND")
         for f in findings:
-            table.add_row(f.check, shapes.styled(f.level.value), f.detail, f.fix or "")
+            table.add_row(
+                f.check, shapes.styled(f.level.value), shapes.plain(f.detail), shapes.plain(f.fix or "")
+            )
         shapes.out().print(table)
     if any(f.level is Level.FAIL for f in findings):
         raise typer.Exit(EXIT_ENVIRONMENT)

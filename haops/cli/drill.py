@@ -156,7 +156,7 @@ def _print_result(result: DrillResult, folder: Path, output: Output) -> None:
         _print_summary(result)
     for store in result.stores.values():
         for reason in store.reasons:
-            console.print(f"{shapes.styled(store.verdict.value)} {store.cluster}: {reason}")
+            console.print(f"{shapes.styled(store.verdict.value)} {store.cluster}: {shapes.plain(reason)}")
     if result.interrupted:
         console.print("interrupted: what was finished is kept; nothing is left broken")
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, markup=False)

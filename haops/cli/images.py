@@ -69,7 +69,7 @@ def check(
     else:
         table = shapes.table("ITEM", "VERDICT", "DETAIL")
         for f in findings:
-            table.add_row(f.item, shapes.styled("ok" if f.ok else "fail"), f.detail)
+            table.add_row(f.item, shapes.styled("ok" if f.ok else "fail"), shapes.plain(f.detail))
         shapes.out().print(table)
     if not all(f.ok for f in findings):
         raise typer.Exit(EXIT_FAILED)

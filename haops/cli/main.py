@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from types import FrameType
@@ -13,6 +12,9 @@ import typer
 from haops import __version__
 from haops.cli import cluster, doctor, drill, images
 from haops.errors import EXIT_BUG, EXIT_INTERRUPTED, HaopsError, Interrupted
+
+# Filled by --debug; an error may come before or after the options are read.
+_tracebacks: list[bool] = []
 
 app = typer.Typer(
     name="haops",
@@ -30,7 +32,7 @@ app = typer.Typer(
 cluster.register(app)
 app.add_typer(drill.app, name="drill")
 app.add_typer(images.app, name="images")
-app.command("doctor")(doctor.doctor)
+app.command("doctor", epilog="Example: haops doctor -o json")(doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:
@@ -51,7 +53,7 @@ def options(
 ) -> None:
     """Options that stand before any command."""
     if debug:
-        os.environ["HAOPS_DEBUG"] = "1"
+        _tracebacks.append(True)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -62,6 +64,7 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 def main() -> None:
     """Run the command line and exit with the documented code."""
     signal.signal(signal.SIGTERM, _terminate)
+    _tracebacks.clear()
     try:
         app(prog_name="haops")
     except HaopsError as error:
@@ -74,7 +77,7 @@ def main() -> None:
 
 
 def _fail(error: HaopsError, code: int) -> None:
-    if os.environ.get("HAOPS_DEBUG"):
+    if _tracebacks:
         import traceback
 
         traceback.print_exc()

@@ -75,6 +75,13 @@ def table(*columns: str) -> Table:
     return made
 
 
+def plain(text: str) -> str:
+    """Others' words for a place where markup is read: their brackets stay what they are."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
 def styled(word: str) -> str:
     """A word with its colour, if it has one."""
     style = STYLES.get(word)
@@ -166,14 +173,14 @@ def status_table(snapshots: Sequence[Snapshot], output: Output) -> Table:
                 lag_words(node.lag) + owned,
                 f"{node.host}:{node.port}",
             ]
-            made.add_row(*cells, *((node.version or "", node.why or node.detail) if wide else ()))
+            made.add_row(*cells, *((node.version or "", plain(node.why or node.detail)) if wide else ()))
     return made
 
 
 def reasons_lines(snapshots: Sequence[Snapshot]) -> list[str]:
     """Why clusters are not healthy, a line each."""
     return [
-        f"{styled(s.verdict.value)} {s.name}: {reason}"
+        f"{styled(s.verdict.value)} {s.name}: {plain(reason)}"
         for s in snapshots
         if s.verdict is not Verdict.HEALTHY
         for reason in s.reasons

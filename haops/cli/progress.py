@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from haops.cli.output import table
+from haops.cli.output import plain, table
 from haops.control.progress import NodeProgress
 
 
@@ -54,6 +54,8 @@ class UpDisplay:
             rows = sorted(self._rows.items())
             for key, progress in rows:
                 ready = self._ready_at.get(key)
-                state = "[green]ready[/]" if ready is not None else f"waits for {progress.waits_for}"
+                state = (
+                    "[green]ready[/]" if ready is not None else f"waits for {plain(progress.waits_for or '')}"
+                )
                 made.add_row("/".join(key), state, f"{ready:.1f} s" if ready is not None else "")
         return made

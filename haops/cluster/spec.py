@@ -14,6 +14,7 @@ from haops.errors import BadInput
 LOOPBACK: Final = "127.0.0.1"
 MIN_NODES: Final = 1
 MAX_NODES: Final = 9
+MAX_TTL: Final = timedelta(days=3650)
 
 # A name ends up in a Compose project, in container names and in folder names.
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
@@ -41,13 +42,18 @@ class Phase(StrEnum):
     READY = "ready"
 
 
+def is_name(name: str) -> bool:
+    """Whether `name` can be a cluster's name."""
+    return bool(_NAME.fullmatch(name)) and not name.endswith("-")
+
+
 def check_name(name: str) -> str:
     """Return `name` if it can be a cluster's name.
 
     Raises:
         BadInput: The name is empty, too long or has a character that is not allowed.
     """
-    if _NAME.fullmatch(name) and not name.endswith("-"):
+    if is_name(name):
         return name
     raise BadInput(
         f"{name!r} cannot be a cluster's name",
@@ -93,6 +99,10 @@ class ClusterSpec:
             )
         if self.port_base is not None and not 1024 <= self.port_base <= 65000:
             raise BadInput(f"port {self.port_base} is out of range", hint="allowed: 1024 to 65000")
+        if self.ttl is not None and self.ttl > MAX_TTL:
+            raise BadInput(
+                f"a ttl of {self.ttl} is too long", hint=f"allowed: up to {MAX_TTL.days}d, or none at all"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from haops.cluster.spec import Cluster, Phase
+from haops.cluster.spec import Cluster, Phase, check_name, is_name
 from haops.errors import BadInput, EnvironmentTrouble, HaopsError, StateDamaged
 
 _FORMAT = 1
@@ -44,7 +44,7 @@ def write_atomic(path: Path, text: str) -> None:
             raise
         _sync_directory(path.parent)
     except OSError as error:
-        raise _disk_trouble(path, error) from error
+        raise disk_trouble(path, error) from error
 
 
 def _sync_directory(path: Path) -> None:
@@ -55,7 +55,8 @@ def _sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def _disk_trouble(path: Path, error: OSError) -> EnvironmentTrouble:
+def disk_trouble(path: Path, error: OSError) -> EnvironmentTrouble:
+    """A write that failed, as an error of ours with the mend."""
     hints = {
         errno.ENOSPC: "free some space, or set HAOPS_STATE to a folder on another disk",
         errno.EROFS: "set HAOPS_STATE to a folder that can be written",
@@ -99,15 +100,15 @@ class StateDir:
         return path.read_text(encoding="utf-8").strip()
 
     def cluster_dir(self, name: str) -> Path:
-        """The folder of one cluster."""
-        return self.root / "clusters" / name
+        """The folder of one cluster. Raises BadInput for what cannot be a cluster's name."""
+        return self.root / "clusters" / check_name(name)
 
     def names(self) -> tuple[str, ...]:
         """The clusters that have a record, readable or not, sorted."""
         root = self.root / "clusters"
         if not root.is_dir():
             return ()
-        return tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
+        return tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and is_name(p.name)))
 
     def save(self, cluster: Cluster) -> None:
         """Record a cluster."""
@@ -173,12 +174,12 @@ class StateDir:
         Raises:
             HaopsError: Another process holds it; says which and for what.
         """
-        path = self.root / "locks" / name
+        path = self.root / "locks" / check_name(name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+", encoding="utf-8")
         except OSError as error:
-            raise _disk_trouble(path, error) from error
+            raise disk_trouble(path, error) from error
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -210,7 +211,7 @@ class StateDir:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a", encoding="utf-8")
         except OSError as error:
-            raise _disk_trouble(path, error) from error
+            raise disk_trouble(path, error) from error
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

@@ -51,7 +51,18 @@ Check = Callable[[Lifecycle], Iterator[Finding]]
 def examine(haops: Lifecycle) -> tuple[Finding, ...]:
     """Run all checks; one that stumbles becomes a finding itself."""
     found: list[Finding] = []
-    for check in (_python, _files, _state, _engine, _compose, _images, _memory, _disk, _addresses, _leftovers):
+    for check in (
+        _python,
+        _files,
+        _state,
+        _engine,
+        _compose,
+        _images,
+        _memory,
+        _disk,
+        _addresses,
+        _leftovers,
+    ):
         try:
             found += check(haops)
         except (HaopsError, OSError) as error:
@@ -104,7 +115,9 @@ def _compose(_: Lifecycle) -> Iterator[Finding]:
         yield Finding("compose", Level.FAIL, "there is no docker command", fix)
         return
     except subprocess.TimeoutExpired:
-        yield Finding("compose", Level.FAIL, f"`docker compose version` gave no answer in {_COMPOSE_S} s", fix)
+        yield Finding(
+            "compose", Level.FAIL, f"`docker compose version` gave no answer in {_COMPOSE_S} s", fix
+        )
         return
     version = run.stdout.strip().removeprefix("v")
     if run.returncode or not version:
@@ -120,7 +133,9 @@ def _images(_: Lifecycle) -> Iterator[Finding]:
         if image.state == "ready":
             yield Finding("image", Level.OK, image.ref)
         else:
-            yield Finding("image", Level.WARN, f"{image.ref} is {image.state}", f"haops images build {image.name}")
+            yield Finding(
+                "image", Level.WARN, f"{image.ref} is {image.state}", f"haops images build {image.name}"
+            )
 
 
 def _memory(_: Lifecycle) -> Iterator[Finding]:
@@ -128,7 +143,9 @@ def _memory(_: Lifecycle) -> Iterator[Finding]:
     cores = os.cpu_count() or 1
     detail = f"{total:.0f} GiB, {cores} cores"
     if total < _MEMORY_GIB:
-        yield Finding("memory", Level.WARN, detail, f"three stores at once want {_MEMORY_GIB} GiB; start one at a time")
+        yield Finding(
+            "memory", Level.WARN, detail, f"three stores at once want {_MEMORY_GIB} GiB; start one at a time"
+        )
     else:
         yield Finding("memory", Level.OK, detail)
 

@@ -17,7 +17,7 @@ from haops.cluster.spec import Cluster, ClusterSpec, Node, Phase
 from haops.cluster.state import StateDir
 from haops.control.progress import NodeProgress, Report, silent
 from haops.control.wait import REAL_CLOCK, Clock
-from haops.errors import AddressTaken, BadInput, ClusterUnhealthy, DeadlineExceeded, StateDamaged
+from haops.errors import AddressTaken, BadInput, ClusterUnhealthy, DeadlineExceeded, StateDamaged, SubnetTaken
 from haops.faults.ledger import Ledger
 from haops.runtime import labels
 from haops.runtime.addresses import Subnet, choose_ports, host_routes, subnets
@@ -139,13 +139,10 @@ class Lifecycle:
             try:
                 self._clear_the_way(cluster)
                 self.runtime.compose_up(cluster, self.state.cluster_dir(cluster.name))
-            except AddressTaken as error:
+            except SubnetTaken:
                 tried.append(cluster.subnet)
-                if (
-                    "subnet" not in error.message
-                    or len(tried) == _SUBNET_TRIES
-                    or cluster.phase is Phase.READY
-                ):
+                # A standing cluster's addresses are in its servers' own files: it cannot move.
+                if len(tried) == _SUBNET_TRIES or cluster.phase is Phase.READY:
                     raise
                 cluster = self._move(cluster, tried)
             else:

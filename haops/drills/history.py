@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -175,13 +176,15 @@ def load(path: Path) -> History:
         BadInput: The file is cut off or has another shape; says at which line.
     """
     recorders: dict[int, Recorder] = {}
-    line = 1
+    line = 0
     try:
         with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
             if tuple(next(rows, ())) != COLUMNS:
                 raise BadInput(f"{path}:1:1: not a history of haops", hint=f"columns: {','.join(COLUMNS)}")
-            for line, row in enumerate(rows, start=2):  # noqa: B007 - told in the error below
+            line = 1
+            for row in rows:
+                line += 1
                 process, kind, key, intended, sent, completed, outcome, error = row
                 recorder = recorders.setdefault(int(process), Recorder(int(process)))
                 recorder.record(
@@ -193,6 +196,8 @@ def load(path: Path) -> History:
                     Outcome[outcome.upper()],
                     error,
                 )
-    except (EOFError, OSError, ValueError, KeyError) as error:
-        raise BadInput(f"{path}:{line + 1}:1: the history cannot be read on", detail=str(error)) from error
+    except (EOFError, OSError, ValueError, KeyError, OverflowError, zlib.error, csv.Error) as error:
+        raise BadInput(
+            f"{path}:{max(line, 1)}:1: the history cannot be read on", detail=str(error)
+        ) from error
     return merge(recorder.export() for recorder in recorders.values())

@@ -146,6 +146,8 @@ def read(text: str, origin: str) -> Playbook:
         mark = error.problem_mark
         where = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
         raise BadInput(f"{origin}:{where}: {error.problem}", hint="the file is not valid YAML") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise BadInput(f"{origin}:1:1: {error}", hint="the file is not valid YAML") from error
     if root is None or not isinstance(document, dict):
         raise BadInput(
             f"{origin}:1:1: a playbook is a mapping", hint="see a shipped one: haops drill show kill-primary"

@@ -118,7 +118,9 @@ def _store_results(haops: Lifecycle, order: DrillOrder, store: StoreName, say: S
             save(history, order.folder / f"history-{store}-{number}.csv.gz")
             trials.append(trial)
             yield _store_result(cluster, snapshot, model, trials)
-            _await_healthy(haops, cluster)
+            if haops.observe(cluster).verdict is not Verdict.HEALTHY:
+                say(f"{cluster.name}: not healthy after trial {number}: no further trial, its data stays")
+                return
         workload.clean()
 
 
@@ -144,8 +146,13 @@ def _cluster(haops: Lifecycle, store: StoreName, name: str, stack: ExitStack, sa
     if haops.state.find(name) is not None:
         return haops.state.get(name)
     say(f"{name}: no such cluster, so one is made for this run")
-    stack.callback(haops.down, name, keep_volumes=False)
+    stack.callback(_remove_if_there, haops, name)
     return haops.up(ClusterSpec(name, store))
+
+
+def _remove_if_there(haops: Lifecycle, name: str) -> None:
+    if name in haops.state.names():
+        haops.down(name, keep_volumes=False)
 
 
 def _await_healthy(haops: Lifecycle, cluster: Cluster) -> Snapshot:

@@ -130,6 +130,7 @@ def _figures(trial: TrialRun, victim: str, history: History, elements: Elements,
     figures = Figures(
         write_outage_ms=writes.gap_ms if writes else None,
         read_outage_ms=reads.gap_ms if reads else None,
+        reads=len(history.of(Kind.READ)),
         elements=elements,
         harness_lag_ms=measure.harness_lag_ms(history),
         offered_ops=float(trial.plan.rate),

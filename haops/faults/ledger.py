@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,7 +44,7 @@ class Ledger:
         self._path = folder / _NAME
 
     def open_faults(self) -> tuple[OpenFault, ...]:
-        """What is broken on purpose right now; a line that a crash cut off is passed over."""
+        """What is broken on purpose right now; a line that cannot be read is passed over."""
         if not self._path.is_file():
             return ()
         found = []
@@ -56,20 +56,19 @@ class Ledger:
     def register(self, node: str, kind: str, undo: str, run: str) -> OpenFault:
         """Write a fault down before it acts."""
         fault = OpenFault(node, kind, undo, run, datetime.now(UTC).isoformat(timespec="milliseconds"))
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(fault)) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._write([*self.open_faults(), fault])
         return fault
 
     def strike(self, fault: OpenFault) -> None:
         """Take a fault out after its undo."""
         rest = [f for f in self.open_faults() if f != fault]
         if rest:
-            write_atomic(self._path, "".join(json.dumps(asdict(f)) + "\n" for f in rest))
+            self._write(rest)
         else:
-            self._path.unlink(missing_ok=True)
+            self.clear()
+
+    def _write(self, faults: Sequence[OpenFault]) -> None:
+        write_atomic(self._path, "".join(json.dumps(asdict(f)) + "\n" for f in faults))
 
     def clear(self) -> None:
         """Forget all faults; for `heal`, after it has put every node right."""

@@ -20,6 +20,7 @@ from haops.errors import (
     EnvironmentTrouble,
     HaopsError,
     ImageUnavailable,
+    SubnetTaken,
 )
 from haops.runtime import labels
 from haops.runtime.port import Container, ContainerState, Leftovers, LogLine
@@ -238,7 +239,7 @@ def _compose_trouble(cluster: Cluster, words: str) -> HaopsError:
             hint=f"free it, or lay the cluster out anew: haops down {cluster.name} --volumes",
         )
     if "pool overlaps" in low:
-        return AddressTaken(f"the subnet {cluster.subnet} is taken", detail=said)
+        return SubnetTaken(f"the subnet {cluster.subnet} is taken", detail=said)
     if "no such image" in low or "pull access denied" in low or "manifest" in low:
         return ImageUnavailable(f"image {cluster.image} is missing", detail=said, hint="haops images build")
     if "is not a docker command" in low or "unknown command" in low or "unknown shorthand flag" in low:

@@ -37,5 +37,5 @@ def expired(value: str | None, now: datetime) -> bool:
         return False
     try:
         return datetime.fromisoformat(value) <= now
-    except ValueError:
+    except (ValueError, TypeError):  # no time at all, or one without a zone
         return False

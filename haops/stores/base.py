@@ -152,19 +152,24 @@ class Unanswered:
     why: str
 
 
-def unanswered(node: Node, containers: Mapping[str, Container], error: object) -> Unanswered:
-    """Tell a dead container from a silent server.
+def not_running(node: Node, containers: Mapping[str, Container]) -> Unanswered | None:
+    """Why there is no use in asking a node; None if its container runs.
 
-    The container's state is the better witness: where it runs, the socket's
-    error says why there is no answer.
+    The container's state is the better witness: a frozen server would only cost
+    the time-out, and who answers at the port of a missing one is a stranger.
     """
     container = containers.get(node.name)
     if container is None:
         return Unanswered(NodeState.MISSING, "it has no container")
     if container.state is ContainerState.PAUSED:
         return Unanswered(NodeState.PAUSED, "its processes are frozen")
-    if container.state in (ContainerState.STOPPED, ContainerState.CREATED):
+    if container.state is not ContainerState.RUNNING:
         return Unanswered(NodeState.STOPPED, container.status)
+    return None
+
+
+def unreachable(error: object) -> Unanswered:
+    """A running container without an answer, and the socket's word why."""
     return Unanswered(NodeState.UNREACHABLE, first_line(error))
 
 

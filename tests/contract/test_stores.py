@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -17,7 +16,16 @@ from haops.errors import ClusterUnhealthy
 from haops.runtime import compose
 from haops.runtime.port import ContainerState, LogLine
 from haops.stores import load
-from haops.stores.base import EventKind, NoRole, OperationFailed, OutcomeUnknown, Store, Unanswered
+from haops.stores.base import (
+    EventKind,
+    NoRole,
+    OperationFailed,
+    OutcomeUnknown,
+    Store,
+    Unanswered,
+    not_running,
+    unreachable,
+)
 from haops.stores.cassandra.observe import MemberReport
 from haops.stores.redis.observe import SentinelReport
 from haops.stores.redis.observe import ServerReport as RedisReport
@@ -121,12 +129,7 @@ def test_every_size_renders_with_host_ports_of_its_own(store: Store, nodes: int)
 
 
 @pytest.mark.parametrize("nodes", SIZES)
-def test_a_cluster_whose_nodes_all_answer_well_is_healthy_without_reasons(
-    store: Store, nodes: int, request: pytest.FixtureRequest
-) -> None:
-    if (store.name, nodes) == (StoreName.ZOOKEEPER, 2):
-        why = "a whole ensemble of two is called degraded, so that drills on it never begin"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=why))
+def test_a_cluster_whose_nodes_all_answer_well_is_healthy_without_reasons(store: Store, nodes: int) -> None:
     cluster = make_cluster(store.name, nodes)
     seen = judge(cluster, GOOD[store.name](cluster))
     assert (seen.verdict, seen.reasons) == (Verdict.HEALTHY, ())
@@ -172,7 +175,6 @@ def test_the_first_majority_lost_makes_it_down(store: Store) -> None:
     assert seen.verdict is Verdict.DOWN
 
 
-@pytest.mark.xfail(strict=True, reason="a leader that alone is left is still called degraded, not down")
 def test_an_ensemble_of_which_only_the_leader_is_left_is_down() -> None:
     cluster = make_cluster("zookeeper", 3)
     seen = judge(cluster, zookeeper_reports(cluster) | {n.name: lost() for n in cluster.servers[1:]})
@@ -347,20 +349,11 @@ def test_a_client_that_reaches_nobody_fails_within_its_patience(
     assert time.monotonic() - started < 2
 
 
-READ_BACK = {
-    StoreName.REDIS: pytest.mark.xfail(
-        strict=True, reason="redis read_back lets redis-py's MasterNotFoundError through: exit 70, not 5"
-    )
-}
-
-
-@pytest.mark.parametrize("name", [pytest.param(s, marks=READ_BACK.get(s, ()), id=s.value) for s in StoreName])
 def test_a_read_back_that_reaches_nobody_finds_the_cluster_unhealthy(
-    name: StoreName, closed_ports: Callable[[int], list[int]], monkeypatch: pytest.MonkeyPatch
+    store: Store, closed_ports: Callable[[int], list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name is StoreName.ZOOKEEPER:
+    if store.name is StoreName.ZOOKEEPER:
         monkeypatch.setattr("haops.stores.zookeeper.workload._CONNECT_S", 0.3)
-    store = load(name)
     workload = store.workload(on_closed_ports(store, closed_ports), "20250101t000000-test", 0.3)
     with pytest.raises(ClusterUnhealthy):
         workload.read_back(1)
@@ -375,22 +368,23 @@ def test_the_two_ways_to_fail_are_no_errors_of_the_tree() -> None:
 
 
 def test_a_node_is_found_unreachable_in_the_sockets_own_words() -> None:
-    from haops.stores.base import unanswered
+    refused = unreachable(ConnectionRefusedError(111, "Connection refused\nmore"))
+    assert refused == Unanswered(NodeState.UNREACHABLE, "[Errno 111] Connection refused")
+    assert unreachable(TimeoutError()).why == "TimeoutError"
 
+
+def test_a_node_whose_container_runs_is_worth_asking() -> None:
     cluster = make_cluster()
-    node = cluster.nodes[0]
-    answer = unanswered(node, all_running(cluster), ConnectionRefusedError(111, "Connection refused\nmore"))
-    assert answer == Unanswered(NodeState.UNREACHABLE, "[Errno 111] Connection refused")
-    assert unanswered(node, all_running(cluster), TimeoutError()).why == "TimeoutError"
-    assert replace(answer, why="x").why == "x"
+    containers = all_running(cluster)
+    assert not_running(cluster.nodes[0], containers) is None
+    del containers[cluster.nodes[0].name]
+    assert not_running(cluster.nodes[0], containers) == Unanswered(NodeState.MISSING, "it has no container")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="whoever listens at a recorded port is taken for the node, though it has no container"
-)
 def test_a_stranger_at_the_port_of_a_node_without_a_container_is_not_the_node() -> None:
     leader = {"srvr": fake_zookeeper.srvr("standalone"), "mntr": fake_zookeeper.mntr("standalone")}
     with fake_zookeeper.serve(leader) as port:
         cluster = make_cluster("zookeeper", 1, ports=[port, 1])
-        seen = load(StoreName.ZOOKEEPER).observe(cluster, {})
-    assert seen.nodes[0].state is NodeState.MISSING
+        zookeeper = load(StoreName.ZOOKEEPER)
+        assert zookeeper.observe(cluster, all_running(cluster)).nodes[0].state is NodeState.UP
+        assert zookeeper.observe(cluster, {}).nodes[0].state is NodeState.MISSING

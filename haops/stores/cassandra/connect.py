@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -17,7 +17,6 @@ from cassandra.policies import (
     TokenAwarePolicy,
 )
 
-from haops.cluster.spec import Cluster as HaopsCluster
 from haops.cluster.spec import Node
 from haops.stores.cassandra.topology import DATACENTER
 
@@ -35,7 +34,7 @@ logging.getLogger("cassandra").setLevel(logging.CRITICAL)
 
 @contextmanager
 def connect(
-    cluster: HaopsCluster, *, timeout_s: float, level: int = ConsistencyLevel.QUORUM, metadata: bool = True
+    nodes: Sequence[Node], *, timeout_s: float, level: int = ConsistencyLevel.QUORUM, metadata: bool = True
 ) -> Iterator[Any]:
     """A session that knows the whole ring.
 
@@ -43,6 +42,8 @@ def connect(
     contact points and discovered hosts are the same hosts.
 
     Args:
+        nodes: Contact points.
+        timeout_s: Patience with a connection and with a request.
         metadata: Whether tokens and schema are read, as token-aware routing needs.
     """
     profile = ExecutionProfile(
@@ -52,7 +53,7 @@ def connect(
         request_timeout=timeout_s,
     )
     driver = Cluster(
-        contact_points=[(n.host, n.host_port) for n in cluster.servers],
+        contact_points=[(n.host, n.host_port) for n in nodes],
         protocol_version=_PROTOCOL,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         reconnection_policy=ConstantReconnectionPolicy(_RECONNECT_S, max_attempts=None),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from haops.cluster.snapshot import Lag, NodeState, NodeView, Role, Snapshot, Ver
 from haops.cluster.spec import AddressMap, Cluster, Node
 from haops.parallel import ask_all
 from haops.runtime.port import Container
-from haops.stores.base import ANSWER_S, Unanswered, now, unanswered
+from haops.stores.base import ANSWER_S, Unanswered, not_running, now, unreachable
 from haops.stores.cassandra.connect import connect
 from haops.stores.cassandra.topology import replication
 
@@ -65,21 +65,29 @@ def ask(session: Any, host: Any) -> MemberReport:
 
 def gather(cluster: Cluster, containers: Mapping[str, Container]) -> Reports:
     """Every member's answer, or why there is none."""
+    gone = {n.name: why for n in cluster.nodes if (why := not_running(n, containers))}
+    running = [n for n in cluster.nodes if n.name not in gone]
+    return {**gone, **_ask_running(running)}
+
+
+def _ask_running(nodes: Sequence[Node]) -> Reports:
+    if not nodes:
+        return {}
     try:
-        with connect(cluster, timeout_s=ANSWER_S, metadata=False) as session:
+        with connect(nodes, timeout_s=ANSWER_S, metadata=False) as session:
             hosts = {(h.endpoint.address, h.endpoint.port): h for h in session.cluster.metadata.all_hosts()}
 
             def one(node: Node) -> Report:
                 try:
                     return ask(session, hosts[node.host, node.host_port])
                 except KeyError:
-                    return unanswered(node, containers, "the other members do not know it")
+                    return unreachable("the other members do not know it")
                 except TROUBLE as error:
-                    return unanswered(node, containers, error)
+                    return unreachable(error)
 
-            return dict(zip((n.name for n in cluster.nodes), ask_all(one, cluster.nodes), strict=True))
+            return dict(zip((n.name for n in nodes), ask_all(one, nodes), strict=True))
     except TROUBLE as error:
-        return {n.name: unanswered(n, containers, error) for n in cluster.nodes}
+        return {n.name: unreachable(error) for n in nodes}
 
 
 def judge(cluster: Cluster, reports: Reports) -> Snapshot:

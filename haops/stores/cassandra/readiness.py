@@ -50,7 +50,7 @@ class CassandraReadiness:
     def _make_schema(self) -> None:
         if self._session is not None:
             return
-        session = self._stack.enter_context(connect(self._cluster, timeout_s=_SCHEMA_S))
+        session = self._stack.enter_context(connect(self._cluster.nodes, timeout_s=_SCHEMA_S))
         copies = replication(len(self._cluster.servers))
         session.execute(
             f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = "

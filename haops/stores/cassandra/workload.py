@@ -68,7 +68,7 @@ class CassandraWorkload:
 
     def prepare(self, clients: int) -> None:
         """Make the table."""
-        with connect(self._cluster, timeout_s=_SLOW_S) as session:
+        with connect(self._cluster.nodes, timeout_s=_SLOW_S) as session:
             session.execute(
                 f"CREATE TABLE IF NOT EXISTS {self._table} (client int, key bigint, PRIMARY KEY (client, key))"
             )
@@ -76,7 +76,7 @@ class CassandraWorkload:
     def client(self, number: int) -> CassandraClient:
         """A client on this process's session."""
         if self._shared is None:
-            session = self._stack.enter_context(connect(self._cluster, timeout_s=self._timeout_s))
+            session = self._stack.enter_context(connect(self._cluster.nodes, timeout_s=self._timeout_s))
             self._shared = (
                 session,
                 session.prepare(f"INSERT INTO {self._table} (client, key) VALUES (?, ?)"),
@@ -96,12 +96,12 @@ class CassandraWorkload:
             fetch_size=_PAGE,
         )
         try:
-            with connect(self._cluster, timeout_s=_SLOW_S) as session:
+            with connect(self._cluster.nodes, timeout_s=_SLOW_S) as session:
                 return {row.key for number in range(clients) for row in session.execute(query, (number,))}
         except TROUBLE as error:
             raise ClusterUnhealthy("the ring broke off the read-back", detail=str(error)) from error
 
     def clean(self) -> None:
         """Drop the run's table."""
-        with connect(self._cluster, timeout_s=_SLOW_S) as session:
+        with connect(self._cluster.nodes, timeout_s=_SLOW_S) as session:
             session.execute(f"DROP TABLE IF EXISTS {self._table}")

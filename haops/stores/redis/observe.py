@@ -12,7 +12,7 @@ from haops.cluster.snapshot import Lag, NodeState, NodeView, Role, Snapshot, Ver
 from haops.cluster.spec import AddressMap, Cluster, Node, NodeKind
 from haops.parallel import ask_all
 from haops.runtime.port import Container
-from haops.stores.base import ANSWER_S, Unanswered, now, unanswered
+from haops.stores.base import ANSWER_S, Unanswered, not_running, now, unreachable
 from haops.stores.redis.connect import connect_node
 from haops.stores.redis.topology import SERVICE
 
@@ -115,9 +115,9 @@ def gather(cluster: Cluster, containers: Mapping[str, Container]) -> Reports:
 
     def one(node: Node) -> Report:
         try:
-            return ask(node)
+            return not_running(node, containers) or ask(node)
         except (RedisError, OSError, LookupError) as error:
-            return unanswered(node, containers, error)
+            return unreachable(error)
 
     return dict(zip((n.name for n in cluster.nodes), ask_all(one, cluster.nodes), strict=True))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from redis import Redis
@@ -24,6 +26,11 @@ from haops.stores.redis.topology import SERVICE
 
 _BATCH: Final = 1000
 _READ_BACK_S: Final = 10.0
+
+
+def says_primary(client: Redis) -> bool:
+    """Whether the server calls itself the primary."""
+    return client.role()[0] in ("master", b"master")
 
 
 class RedisClient:
@@ -64,7 +71,7 @@ class RedisClient:
                 fresh = connect(host, port, self._timeout_s)
                 try:
                     # A demoted primary still answers: only a server that says it is the primary will do.
-                    if fresh.role()[0] not in ("master", b"master"):
+                    if not says_primary(fresh):
                         raise OperationFailed("NotPrimary")
                 except BaseException:
                     fresh.close()
@@ -106,19 +113,13 @@ class RedisWorkload:
 
     def read_back(self, clients: int) -> set[int]:
         """Scan the primary; the Sentinels must name one that says so itself."""
-        client = self._at_primary()
-        try:
-            start = len(self._prefix)
+        start = len(self._prefix)
+        with self._at_primary("read-back") as client:
             return {int(key[start:]) for key in client.scan_iter(f"{self._prefix}*", count=_BATCH)}
-        except RedisError as error:
-            raise ClusterUnhealthy("the primary broke off the read-back", detail=str(error)) from error
-        finally:
-            client.close()
 
     def clean(self) -> None:
         """Unlink the run's keys."""
-        client = self._at_primary()
-        try:
+        with self._at_primary("clean-up") as client:
             batch: list[str] = []
             for key in client.scan_iter(f"{self._prefix}*", count=_BATCH):
                 batch.append(key)
@@ -127,10 +128,15 @@ class RedisWorkload:
                     batch.clear()
             if batch:
                 client.unlink(*batch)
-        finally:
-            client.close()
 
-    def _at_primary(self) -> Redis:
-        sentinel = MappedSentinel(self._cluster, timeout_s=1.0)
-        host, port = sentinel.discover_master(SERVICE)
-        return connect(host, port, _READ_BACK_S)
+    @contextmanager
+    def _at_primary(self, purpose: str) -> Iterator[Redis]:
+        """A patient connection to the server that the Sentinels name and that says so itself."""
+        try:
+            host, port = MappedSentinel(self._cluster, timeout_s=1.0).discover_master(SERVICE)
+            with connect(host, port, _READ_BACK_S) as client:
+                if not says_primary(client):
+                    raise ClusterUnhealthy(f"the Sentinels name {host}:{port}, which is no primary")
+                yield client
+        except RedisError as error:
+            raise ClusterUnhealthy(f"the primary broke off the {purpose}", detail=str(error)) from error

@@ -9,7 +9,7 @@ from haops.cluster.snapshot import Lag, NodeState, NodeView, Role, Snapshot, Ver
 from haops.cluster.spec import Cluster, Node
 from haops.parallel import ask_all
 from haops.runtime.port import Container
-from haops.stores.base import ANSWER_S, Unanswered, now, unanswered
+from haops.stores.base import ANSWER_S, Unanswered, not_running, now, unreachable
 from haops.stores.zookeeper.connect import four_letter
 
 _ROLES = {
@@ -20,6 +20,7 @@ _ROLES = {
 }
 # The low half of a zxid counts the transactions of an epoch, which stands in the high half.
 _COUNTER_BITS = 32
+_CUT_OFF = "its answer was cut off"
 
 
 class NotServing(OSError):
@@ -58,14 +59,17 @@ def parse_mntr(text: str, zxid: int) -> ServerReport:
     if "zk_server_state" not in values:
         raise NotServing(text.strip() or "closed the connection without an answer")
     synced = values.get("zk_synced_followers")
-    return ServerReport(
-        role=_ROLES.get(values["zk_server_state"], Role.UNKNOWN),
-        zxid=zxid,
-        version=values.get("zk_version", "").partition("-")[0],
-        synced=int(float(synced)) if synced is not None else None,
-        outstanding=int(float(values.get("zk_outstanding_requests", "0"))),
-        connections=int(float(values.get("zk_num_alive_connections", "0"))),
-    )
+    try:
+        return ServerReport(
+            role=_ROLES.get(values["zk_server_state"], Role.UNKNOWN),
+            zxid=zxid,
+            version=values.get("zk_version", "").partition("-")[0],
+            synced=int(float(synced)) if synced is not None else None,
+            outstanding=int(float(values.get("zk_outstanding_requests", "0"))),
+            connections=int(float(values.get("zk_num_alive_connections", "0"))),
+        )
+    except (ValueError, OverflowError):
+        raise NotServing(_CUT_OFF) from None
 
 
 def parse_zxid(srvr: str) -> int:
@@ -76,7 +80,10 @@ def parse_zxid(srvr: str) -> int:
     """
     for line in srvr.splitlines():
         if line.startswith("Zxid:"):
-            return int(line.split()[1], 16)
+            try:
+                return int(line.split()[1], 16)
+            except (IndexError, ValueError):
+                raise NotServing(_CUT_OFF) from None
     raise NotServing(srvr.strip() or "closed the connection without an answer")
 
 
@@ -91,9 +98,9 @@ def gather(cluster: Cluster, containers: Mapping[str, Container]) -> Reports:
 
     def one(node: Node) -> Report:
         try:
-            return ask(node)
+            return not_running(node, containers) or ask(node)
         except OSError as error:
-            return unanswered(node, containers, error)
+            return unreachable(error)
 
     return dict(zip((n.name for n in cluster.nodes), ask_all(one, cluster.nodes), strict=True))
 
@@ -105,7 +112,7 @@ def judge(cluster: Cluster, reports: Reports) -> Snapshot:
     newest = max((r.zxid for r in servers.values()), default=0)
     views = tuple(_view(node, reports[node.name], newest) for node in cluster.nodes)
     reasons = [*_leader_reasons(cluster, servers, leaders), *not_up(views)]
-    if not leaders:
+    if not leaders or len(servers) < majority(cluster):
         verdict = Verdict.DOWN
     else:
         verdict = Verdict.DEGRADED if reasons else Verdict.HEALTHY
@@ -135,18 +142,27 @@ def _view(node: Node, report: Report, newest: int) -> NodeView:
     )
 
 
+def majority(cluster: Cluster) -> int:
+    """Servers that must agree before a write is acknowledged."""
+    return len(cluster.servers) // 2 + 1
+
+
 def _leader_reasons(cluster: Cluster, servers: Mapping[str, ServerReport], leaders: list[str]) -> list[str]:
-    majority = len(cluster.servers) // 2 + 1
+    total, needed = len(cluster.servers), majority(cluster)
     if not leaders:
-        return [f"no server leads; {len(servers)} of {len(cluster.servers)} serve, a majority is {majority}"]
+        return [f"no server leads; {len(servers)} of {total} serve, a majority is {needed}"]
     reasons = []
+    if len(servers) < needed:
+        reasons.append(
+            f"{len(servers)} of {total} serve, a majority is {needed}: no write can be acknowledged"
+        )
     if len(leaders) > 1:
         reasons.append(f"split brain: {' and '.join(leaders)} all say that they lead")
     for name in leaders:
         synced = servers[name].synced
         if synced is not None and synced < len(cluster.servers) - 1:
             reasons.append(f"{name} counts {synced} of {len(cluster.servers) - 1} followers in sync")
-    if len(servers) == majority and len(cluster.servers) > 1:
+    if len(servers) == needed < total:
         reasons.append("quorum at risk: no server may be lost any more")
     return reasons
 

@@ -30,13 +30,12 @@ Run = Callable[..., Ended]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Runs `haops` with arguments, through the real entry point."""
-    # Set and deleted, so that what a command itself sets is undone at the end.
-    monkeypatch.setenv("HAOPS_DEBUG", "")
-    monkeypatch.delenv("HAOPS_DEBUG")
+    monkeypatch.delenv("HAOPS_DEBUG", raising=False)
     handler = signal.getsignal(signal.SIGTERM)
 
     def invoke(*arguments: str) -> Ended:
         monkeypatch.setattr("sys.argv", ["haops", *arguments])
+        monkeypatch.setattr(entry, "_tracebacks", [])  # as in a process of its own
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             entry.main()

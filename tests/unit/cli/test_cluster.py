@@ -218,15 +218,27 @@ def test_a_cluster_whose_data_alone_is_kept_is_told_apart(run: Run, standing: Ca
     assert run("status", "kept").code == 5
 
 
-def test_a_damaged_record_does_not_hide_the_other_clusters_from_ls(
-    run: Run, fake: Lifecycle, standing: Callable[..., None]
+@pytest.mark.parametrize("command", ["ls", "status"])
+def test_a_damaged_record_is_told_with_its_place_and_does_not_hide_the_other_clusters(
+    run: Run, fake: Lifecycle, standing: Callable[..., None], command: str
 ) -> None:
     standing("a")
-    write_atomic(fake.state.cluster_dir("broken") / "cluster.json", "{")
-    ended = run("ls", "-o", "name")
-    assert ended.out.split() == ["a"]
-    assert "cluster.json:1:2: " in ended.err
+    path = fake.state.cluster_dir("broken") / "cluster.json"
+    write_atomic(path, "{")
+    ended = run(command, "-o", "json")
+    assert ended.code == 3
+    assert [c["name"] for c in json.loads(ended.out)["clusters"]] == ["a"]
+    assert f"{path}:1:2: " in ended.err
     assert "haops down broken --volumes" in ended.err
+
+
+@pytest.mark.parametrize("command", ["ls", "status", "heal"])
+def test_a_folder_that_an_up_began_does_not_stand_in_the_way(
+    run: Run, fake: Lifecycle, standing: Callable[..., None], command: str
+) -> None:
+    standing("a")
+    fake.state.cluster_dir("begun").mkdir()
+    assert run(command).code == 0
 
 
 def test_up_reports_each_node_and_a_warning_for_an_even_ensemble(

@@ -51,9 +51,6 @@ def test_reasons_are_told_of_clusters_that_are_not_healthy_alone() -> None:
     assert [line.rpartition(" ")[2] for line in output.reasons_lines(snapshots)] == ["b", "c"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="servers' words go into rich markup unescaped: [x] vanishes, [/x] raises"
-)
 @pytest.mark.parametrize("words", ["key [a] is gone", "closed [/tmp/x]"])
 def test_square_brackets_in_servers_words_are_printed(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     node = NodeView("n", Role.REPLICA, NodeState.UNREACHABLE, "127.0.0.1", 1, why=words)

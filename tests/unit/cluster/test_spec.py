@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haops.cluster.spec import AddressMap, ClusterSpec, NodeKind, StoreName, check_name, check_store
+from haops.cluster.spec import MAX_TTL, AddressMap, ClusterSpec, NodeKind, StoreName, check_name, check_store
 from haops.errors import BadInput
 
 from ...fakes import make_cluster
@@ -69,6 +70,12 @@ def test_a_first_port_out_of_range_is_refused(port: int) -> None:
     with pytest.raises(BadInput, match=f"port {port}") as caught:
         ClusterSpec("a", StoreName.REDIS, port_base=port)
     assert caught.value.hint == "allowed: 1024 to 65000"
+
+
+def test_a_ttl_that_no_calendar_holds_is_refused() -> None:
+    assert ClusterSpec("a", StoreName.REDIS, ttl=MAX_TTL).ttl == MAX_TTL
+    with pytest.raises(BadInput, match="is too long"):
+        ClusterSpec("a", StoreName.REDIS, ttl=MAX_TTL + timedelta(seconds=1))
 
 
 def test_servers_and_sentinels_are_told_apart() -> None:

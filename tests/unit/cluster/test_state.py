@@ -219,6 +219,21 @@ def test_a_forgotten_cluster_is_gone_and_forgetting_twice_is_fine(state: StateDi
     assert state.names() == ()
 
 
+def test_folders_that_cannot_be_a_clusters_are_none(state: StateDir) -> None:
+    state.save(make_cluster())
+    for name in (".hidden", "Upper", "a b"):
+        (state.root / "clusters" / name).mkdir()
+    (state.root / "clusters" / "file").write_text("")
+    assert state.names() == ("redis",)
+
+
+@pytest.mark.parametrize("name", ["../owner", "..", "", "/etc", ".allocation", "a/b"])
+def test_a_name_that_is_a_path_reaches_no_file(state: StateDir, name: str) -> None:
+    for reach in (state.cluster_dir, state.find, state.get, state.forget):
+        with pytest.raises(BadInput):
+            reach(name)
+
+
 def test_an_unknown_name_is_refused_with_the_known_ones(state: StateDir) -> None:
     with pytest.raises(BadInput) as caught:
         state.get("x")
@@ -363,9 +378,6 @@ def test_a_killed_holder_frees_the_allocation(state: StateDir) -> None:
             pass
 
 
-@pytest.mark.xfail(
-    strict=True, reason="lock() opens whatever path a name makes; `haops down ../owner` truncates it"
-)
 def test_a_name_with_a_path_in_it_cannot_lock_another_file(state: StateDir) -> None:
     owner = state.owner()
     with pytest.raises(BadInput), state.lock("../owner", "down"):

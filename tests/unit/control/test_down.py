@@ -127,13 +127,15 @@ def test_each_kind_of_garbage_is_found_with_its_reason(haops: Lifecycle, runtime
     stand(haops, runtime, make_cluster(name="damaged"))
     damage(haops, "damaged")
     damage(haops, "onlydamage")
+    haops.state.cluster_dir("begun").mkdir()
     stand(haops, runtime, make_cluster(name="good"))
     assert found(haops) == {
         ("half", owner): "was left half-made",
         ("unrecorded", owner): "has no record in this state directory",
         ("old", owner): f"expired {NOW.isoformat()}",
         ("oldrecord", owner): f"expired {NOW.isoformat()}",
-        ("damaged", owner): "has no record in this state directory",
+        ("damaged", owner): "its record cannot be read",
+        ("begun", owner): "was left half-made",
         ("onlydamage", owner): "its record cannot be read",
     }
 

@@ -132,9 +132,6 @@ def test_what_is_no_yaml_mapping_is_told_with_its_place(text: str, start: str) -
     assert error.hint
 
 
-@pytest.mark.xfail(
-    strict=True, reason="read catches MarkedYAMLError only; ReaderError and ValueError are exit 70"
-)
 @pytest.mark.parametrize(
     "text",
     [

@@ -229,9 +229,6 @@ def test_an_interruption_in_the_middle_leaves_nothing_broken(
     assert Ledger(drill.haops.state.cluster_dir("redis")).open_faults() == ()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a playbook with `writes: 1` has no reads, which are said not to come back"
-)
 def test_a_drill_of_writes_alone_can_pass(drill: Drill) -> None:
     drill.load.kinds = (Kind.WRITE,)
     found, _ = drill.run()

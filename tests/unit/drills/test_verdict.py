@@ -14,6 +14,7 @@ CLEAN = Elements(acked=1000, lost=(), unknown=3, appeared=1, resurrected=(), dup
 GOOD = Figures(
     write_outage_ms=100,
     read_outage_ms=50,
+    reads=500,
     elements=CLEAN,
     harness_lag_ms=1,
     offered_ops=1000,
@@ -82,6 +83,10 @@ def test_what_has_no_limit_is_not_judged_but_must_come_back() -> None:
     assert judge(replace(figures, read_outage_ms=None), free) == (FAIL, ("reads did not come back",))
 
 
+def test_a_load_without_reads_has_none_to_come_back() -> None:
+    assert judge(replace(GOOD, reads=0, read_outage_ms=None), BUDGET) == (PASS, ())
+
+
 def test_figures_exactly_on_their_limit_pass() -> None:
     edge = replace(
         GOOD, write_outage_ms=200, read_outage_ms=200, harness_lag_ms=25, sent_ops=950, failed_before=10
@@ -93,6 +98,7 @@ figures = st.builds(
     Figures,
     write_outage_ms=st.none() | st.floats(0, 1000),
     read_outage_ms=st.none() | st.floats(0, 1000),
+    reads=st.integers(0, 500),
     elements=st.builds(
         Elements,
         acked=st.integers(0, 1000),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -66,9 +68,6 @@ def test_a_line_that_is_no_fault_is_passed_over(tmp_path: Path, line: str) -> No
     assert Ledger(tmp_path).open_faults() == ()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="register appends to the cut-off line: the new fault is passed over too"
-)
 def test_a_fault_registered_after_a_cut_off_line_is_open(tmp_path: Path) -> None:
     (tmp_path / "ledger.jsonl").write_text('{"node": "redis-1", "ki')
     ledger = Ledger(tmp_path)
@@ -76,13 +75,19 @@ def test_a_fault_registered_after_a_cut_off_line_is_open(tmp_path: Path) -> None
     assert fault in ledger.open_faults()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="register lets the OSError of a full disk through: exit 70 instead of 3"
-)
-def test_a_full_disk_is_trouble_of_the_environment(tmp_path: Path) -> None:
-    (tmp_path / "ledger.jsonl").symlink_to("/dev/full")
+def test_a_full_disk_is_trouble_of_the_environment_and_keeps_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path)
+    before = ledger.register("redis-1", "kill", "start", "run-1")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(EnvironmentTrouble):
-        Ledger(tmp_path).register("redis-1", "kill", "start", "run-1")
+        ledger.register("redis-2", "kill", "start", "run-1")
+    assert ledger.open_faults() == (before,)
 
 
 def test_an_entry_says_all_that_healing_needs(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from haops.errors import (
     EnvironmentTrouble,
     HaopsError,
     ImageUnavailable,
+    SubnetTaken,
 )
 from haops.runtime.docker import DockerRuntime, _compose_trouble, _container, _log_line
 from haops.runtime.port import ContainerState, LogLine
@@ -40,7 +41,7 @@ FULL = "Error response from daemon: write /var/lib/docker/x: no space left on de
     [
         (PORT, AddressTaken, "a host port of redis is taken"),
         (IN_USE, AddressTaken, "a host port of redis is taken"),
-        (POOL, AddressTaken, "the subnet 10.231.0.0/27 is taken"),
+        (POOL, SubnetTaken, "the subnet 10.231.0.0/27 is taken"),
         (NO_IMAGE, ImageUnavailable, "image image:1 is missing"),
         (DENIED, ImageUnavailable, "image image:1 is missing"),
         (MANIFEST, ImageUnavailable, "image image:1 is missing"),

@@ -36,8 +36,5 @@ def test_a_cluster_expires_when_its_label_says_in_any_time_zone(ahead: timedelta
     assert labels.expired(value, NOW) == (expires <= NOW)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a label without a time zone raises TypeError from gc, doctor and demo"
-)
 def test_a_label_without_a_time_zone_never_expires() -> None:
     assert not labels.expired("2020-01-01T00:00:00", NOW)

@@ -118,9 +118,6 @@ def test_a_server_that_the_sentinels_name_but_that_is_no_primary_gets_no_write(
     assert served.servers[1].keys == {}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_at_primary never asks ROLE: a demoted server named by a late Sentinel is read"
-)
 def test_a_read_back_from_a_server_that_is_no_primary_is_refused(
     served: Served, workload: RedisWorkload
 ) -> None:
