@@ -91,6 +91,10 @@ class DeadlineExceeded(ClusterUnhealthy):
     """A wait ended without its condition; says what was seen last."""
 
 
+class Busy(HaopsError):
+    """Another process is at work on the cluster; says which, and on what."""
+
+
 class Unsupported(BadInput):
     """The store has no such capability."""
 

@@ -14,7 +14,7 @@ from haops.cli.context import cluster_names, lifecycle
 from haops.cli.output import Output, OutputOption
 from haops.cluster.snapshot import NodeState, Snapshot, Verdict
 from haops.cluster.spec import Cluster, ClusterSpec, StoreName, check_store
-from haops.errors import EXIT_UNHEALTHY, BadInput, HaopsError, StateDamaged
+from haops.errors import EXIT_UNHEALTHY, BadInput, Busy, HaopsError, StateDamaged
 from haops.timing import parse_duration
 
 if TYPE_CHECKING:
@@ -325,8 +325,12 @@ def gc(
     garbage = haops.garbage(datetime.now(UTC))
     console = shapes.err()
     for piece in garbage:
-        if not dry_run:
-            haops.collect(piece)
+        try:
+            if not dry_run:
+                haops.collect(piece)
+        except Busy as error:  # somebody began to work on it a moment ago: it is no garbage
+            console.print(f"left {piece.cluster}: {error.message}", markup=False)
+            continue
         console.print(f"{'would remove' if dry_run else 'removed'} {piece.cluster}: {piece.why}")
     if not garbage:
         console.print("nothing to remove")

@@ -62,7 +62,8 @@ def err() -> Console:
     """Progress and remarks go to stderr."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    width = None if sys.stderr.isatty() else int(os.environ.get("COLUMNS", "200"))
+    return Console(stderr=True, width=width, highlight=False)
 
 
 def table(*columns: str) -> Table:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from haops.cluster.spec import Cluster, Phase, check_name, is_name
-from haops.errors import BadInput, EnvironmentTrouble, HaopsError, StateDamaged
+from haops.errors import BadInput, Busy, EnvironmentTrouble, StateDamaged
 
 _FORMAT = 1
 
@@ -95,9 +95,14 @@ class StateDir:
         each other's clusters.
         """
         path = self.root / "owner"
-        if not path.exists():
-            write_atomic(path, uuid.uuid4().hex[:12] + "\n")
-        return path.read_text(encoding="utf-8").strip()
+        try:
+            if not path.exists():
+                with self.allocation():  # two first commands must not give themselves two names
+                    if not path.exists():
+                        write_atomic(path, uuid.uuid4().hex[:12] + "\n")
+            return path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise StateDamaged(f"{path}:1:1: cannot be read", detail=str(error)) from error
 
     def cluster_dir(self, name: str) -> Path:
         """The folder of one cluster. Raises BadInput for what cannot be a cluster's name."""
@@ -139,7 +144,7 @@ class StateDir:
             return TypeAdapter(Cluster).validate_python(document["cluster"], strict=False)
         except json.JSONDecodeError as error:
             raise StateDamaged(f"{path}:{error.lineno}:{error.colno}: {error.msg}", hint=hint) from error
-        except (ValidationError, KeyError, UnicodeDecodeError) as error:
+        except (ValidationError, KeyError, UnicodeDecodeError, OSError) as error:
             raise StateDamaged(f"{path}:1:1: the record is damaged", detail=str(error), hint=hint) from error
 
     def get(self, name: str) -> Cluster:
@@ -172,7 +177,7 @@ class StateDir:
         """Hold the one lock of cluster `name`; the kernel releases it if this process dies.
 
         Raises:
-            HaopsError: Another process holds it; says which and for what.
+            Busy: Another process holds it; says which and for what.
         """
         path = self.root / "locks" / check_name(name)
         try:
@@ -185,14 +190,17 @@ class StateDir:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                raise HaopsError(
+                raise Busy(
                     f"another haops is at work on {name}",
                     detail=file.read().strip(),
                     hint="wait for it to end",
                 ) from None
-            file.truncate(0)
-            file.write(f"{purpose} (process {os.getpid()})")
-            file.flush()
+            try:
+                file.truncate(0)
+                file.write(f"{purpose} (process {os.getpid()})")
+                file.flush()
+            except OSError as error:
+                raise disk_trouble(path, error) from error
             yield
 
     def locked(self, name: str) -> bool:
@@ -200,7 +208,7 @@ class StateDir:
         try:
             with self.lock(name, "look"):
                 return False
-        except HaopsError:
+        except Busy:
             return True
 
     @contextlib.contextmanager

@@ -81,11 +81,22 @@ class Lifecycle:
                 f"cluster {spec.name} exists with {len(cluster.servers)} nodes of {cluster.store}",
                 hint=f"choose another --name, or remove it first: haops down {spec.name} --volumes",
             )
+        first_port = min(n.host_port for n in cluster.nodes)
+        for option, asked, has in (
+            ("--image", spec.image, cluster.image),
+            ("--port", spec.port_base, first_port),
+        ):
+            if asked is not None and asked != has:
+                raise BadInput(
+                    f"cluster {spec.name} exists with {option} {has}",
+                    hint=f"choose another --name, or remove it first: haops down {spec.name} --volumes",
+                )
         return cluster
 
     def _lay_out(self, spec: ClusterSpec, store: Store) -> Cluster:
         image = self.resolve_image(spec.store.value, spec.image)
         plans = store.layout(spec.nodes)
+        owner = self.state.owner()
         with self.state.allocation():
             known = self._recorded()
             ports = choose_ports(
@@ -100,7 +111,7 @@ class Lifecycle:
             cluster = Cluster(
                 name=spec.name,
                 store=spec.store,
-                owner=self.state.owner(),
+                owner=owner,
                 subnet=str(subnet),
                 image=image,
                 nodes=_place(plans, subnet, ports),

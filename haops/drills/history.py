@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from haops.cluster.state import disk_trouble
 from haops.errors import BadInput
 
 Ints = npt.NDArray[np.int64]
@@ -148,25 +149,31 @@ def merge(parts: Iterable[RecordedColumns]) -> History:
 
 
 def save(history: History, path: Path) -> None:
-    """Write a gzipped CSV that any tool opens; kind, outcome and error as words."""
+    """Write a gzipped CSV that any tool opens; kind, outcome and error as words.
+
+    Raises:
+        EnvironmentTrouble: The disk is full or not ours.
+    """
     kinds = [k.name.lower() for k in Kind]
     outcomes = [o.name.lower() for o in Outcome]
     columns: list[Sequence[Any]] = [getattr(history, name).tolist() for name in COLUMNS]
-    with gzip.open(path, "wt", encoding="utf-8", newline="", compresslevel=3) as file:
-        out = csv.writer(file)
-        out.writerow(COLUMNS)
-        for process, kind, key, intended, sent, completed, outcome, error in zip(*columns, strict=True):
-            row = (
-                process,
-                kinds[kind],
-                key,
-                intended,
-                sent,
-                completed,
-                outcomes[outcome],
-                history.errors[error],
-            )
-            out.writerow(row)
+    try:
+        with gzip.open(path, "wt", encoding="utf-8", newline="", compresslevel=3) as file:
+            out = csv.writer(file)
+            out.writerow(COLUMNS)
+            for process, kind, key, intended, sent, completed, outcome, error in zip(*columns, strict=True):
+                words = (
+                    kinds[kind],
+                    key,
+                    intended,
+                    sent,
+                    completed,
+                    outcomes[outcome],
+                    history.errors[error],
+                )
+                out.writerow((process, *words))
+    except OSError as error:
+        raise disk_trouble(path, error) from error
 
 
 def load(path: Path) -> History:

@@ -40,36 +40,40 @@ class Outage:
 
 def outage(history: History, kind: Kind, fault_ns: int) -> Outage | None:
     """The outage of all clients together; None if there was no success after the fault."""
-    successes = history.of(kind, Outcome.OK, Outcome.MISS)
+    tried = history.of(kind)
+    successes = tried.of(kind, Outcome.OK, Outcome.MISS)
     after = successes.sent >= fault_ns
     if not after.any():
         return None
     first = int(successes.completed[after].min())
-    gap, restored = _longest_gap(np.sort(successes.completed), fault_ns)
+    gap, restored = _longest_gap(np.sort(successes.completed), fault_ns, int(tried.completed.max()))
     return Outage(gap / _MS, (first - fault_ns) / _MS, restored)
 
 
-def _longest_gap(completed: Ints, fault_ns: int) -> tuple[int, int]:
-    """Length and end of the longest gap between successes, starting with the last one before the fault."""
+def _longest_gap(completed: Ints, fault_ns: int, end_ns: int) -> tuple[int, int]:
+    """Length and end of the longest gap between successes, starting with the last one before the fault.
+
+    The time from the last success to the end of the load counts too: an outage
+    that the load did not outlive is at least that long.
+    """
     before = completed[completed <= fault_ns]
     start = before[-1:] if len(before) else np.array([fault_ns], dtype=np.int64)
-    marks = np.concatenate([start, completed[completed > fault_ns]])
+    marks = np.concatenate([start, completed[completed > fault_ns], [max(end_ns, int(start[0]))]])
     gaps = np.diff(marks)
-    if not len(gaps):
-        return 0, int(start[0])
     longest = int(gaps.argmax())
     return int(gaps[longest]), int(marks[longest + 1])
 
 
 def worst_client_ms(history: History, kind: Kind, fault_ns: int) -> float | None:
     """The longest gap that one client saw; None if some client never succeeded again."""
-    successes = history.of(kind, Outcome.OK, Outcome.MISS)
+    tried = history.of(kind)
     gaps = []
     for client in np.unique(history.process):
-        mine = successes.select(successes.process == client)
+        all_mine = tried.select(tried.process == client)
+        mine = all_mine.of(kind, Outcome.OK, Outcome.MISS)
         if not (mine.sent >= fault_ns).any():
             return None
-        gaps.append(_longest_gap(np.sort(mine.completed), fault_ns)[0] / _MS)
+        gaps.append(_longest_gap(np.sort(mine.completed), fault_ns, int(all_mine.completed.max()))[0] / _MS)
     return max(gaps, default=None)
 
 

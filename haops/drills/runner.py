@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -12,6 +12,7 @@ from typing import Final
 from haops import __version__
 from haops.cluster.snapshot import Snapshot, Verdict
 from haops.cluster.spec import Cluster, ClusterSpec, StoreName
+from haops.cluster.state import disk_trouble
 from haops.control.lifecycle import Lifecycle
 from haops.control.wait import wait_until
 from haops.drills.history import save
@@ -29,6 +30,7 @@ from haops.drills.result import (
 from haops.drills.trial import TrialRun, run_trial
 from haops.errors import HaopsError
 from haops.stores import load as load_store
+from haops.stores.base import Workload
 
 _HEALTHY_S: Final = 60.0
 # More than any trial writes with one client: keys of trials never meet.
@@ -58,20 +60,27 @@ class DrillOrder:
 
 
 def run_drill(haops: Lifecycle, order: DrillOrder, say: Say) -> DrillResult:
-    """Run the playbook on every target; an interruption keeps what is finished.
+    """Run the playbook on every target; trouble or an interruption keeps what is finished.
 
     Raises:
-        HaopsError: A cluster could not be made or is not healthy before the fault.
+        HaopsError: Nothing at all could be run; the first store's own trouble.
     """
     started = datetime.now(UTC)
     stores: dict[StoreName, StoreResult] = {}
+    troubles: list[HaopsError] = []
     interrupted = False
     try:
         for store in order.targets:
-            for result in _store_results(haops, order, store, say):
-                stores[store] = result
+            try:
+                for result in _store_results(haops, order, store, say):
+                    stores[store] = result
+            except HaopsError as error:
+                troubles.append(error)
+                stores[store] = _broken_off(stores.get(store) or _untried(haops, order, store), error)
     except KeyboardInterrupt:
         interrupted = True
+    if troubles and not any(s.trials for s in stores.values()):
+        raise troubles[0]
     verdicts = [s.verdict for s in stores.values()]
     return DrillResult(
         version=RESULT_VERSION,
@@ -90,6 +99,35 @@ def run_drill(haops: Lifecycle, order: DrillOrder, say: Say) -> DrillResult:
     )
 
 
+def _broken_off(result: StoreResult, error: HaopsError) -> StoreResult:
+    """A store's result after trouble: what is finished counts, but not as the whole drill."""
+    return replace(
+        result,
+        verdict=combine([result.verdict, DrillVerdict.UNKNOWN]),
+        reasons=(*result.reasons, str(error)),
+    )
+
+
+def _untried(haops: Lifecycle, order: DrillOrder, store: StoreName) -> StoreResult:
+    name = order.targets[store]
+    cluster = haops.state.find(name)
+    return StoreResult(
+        store=store,
+        cluster=name,
+        mode=cluster.mode if cluster else load_store(store).mode,
+        version="unknown",
+        nodes=len(cluster.servers) if cluster else 0,
+        verdict=DrillVerdict.UNKNOWN,
+        reasons=(),
+        budget=order.playbook.stores[store].budget(),
+        write_outage_ms=None,
+        read_outage_ms=None,
+        lost=0,
+        acked=0,
+        trials=(),
+    )
+
+
 def _store_results(haops: Lifecycle, order: DrillOrder, store: StoreName, say: Say) -> Iterator[StoreResult]:
     """After each trial the store's result so far, so that an interruption loses none."""
     model = order.playbook.stores[store]
@@ -101,6 +139,8 @@ def _store_results(haops: Lifecycle, order: DrillOrder, store: StoreName, say: S
         workload.prepare(order.playbook.load.clients)
         trials: list[Trial] = []
         for number in range(1, order.trials + 1):
+            if trials:
+                _await_healthy(haops, cluster)
             say(f"{cluster.name}: trial {number} of {order.trials}")
             trial, history = run_trial(
                 TrialRun(
@@ -115,13 +155,17 @@ def _store_results(haops: Lifecycle, order: DrillOrder, store: StoreName, say: S
                     say=say,
                 )
             )
-            save(history, order.folder / f"history-{store}-{number}.csv.gz")
             trials.append(trial)
-            yield _store_result(cluster, snapshot, model, trials)
-            if haops.observe(cluster).verdict is not Verdict.HEALTHY:
-                say(f"{cluster.name}: not healthy after trial {number}: no further trial, its data stays")
-                return
+            yield _store_result(cluster, snapshot, model, trials, order.trials)
+            save(history, order.folder / f"history-{store}-{number}.csv.gz")
+        _clean(workload, cluster, say)
+
+
+def _clean(workload: Workload, cluster: Cluster, say: Say) -> None:
+    try:
         workload.clean()
+    except HaopsError as error:
+        say(f"{cluster.name}: the drill's data stays: {error}")
 
 
 def _timeout_s(order: DrillOrder) -> float:
@@ -167,16 +211,17 @@ def _await_healthy(haops: Lifecycle, cluster: Cluster) -> Snapshot:
 
 
 def _store_result(
-    cluster: Cluster, snapshot: Snapshot, model: StoreModel, trials: list[Trial]
+    cluster: Cluster, snapshot: Snapshot, model: StoreModel, trials: list[Trial], asked: int
 ) -> StoreResult:
+    short = [f"only {len(trials)} of {asked} trials were run"] if len(trials) < asked else []
     return StoreResult(
         store=cluster.store,
         cluster=cluster.name,
         mode=cluster.mode,
         version=next((n.version for n in snapshot.nodes if n.version), "unknown"),
         nodes=len(cluster.servers),
-        verdict=combine([t.verdict for t in trials]),
-        reasons=tuple(f"trial {t.number}: {reason}" for t in trials for reason in t.reasons),
+        verdict=combine([*(t.verdict for t in trials), *(DrillVerdict.UNKNOWN for _ in short)]),
+        reasons=(*(f"trial {t.number}: {reason}" for t in trials for reason in t.reasons), *short),
         budget=model.budget(),
         write_outage_ms=spread([t.write_outage_ms for t in trials]),
         read_outage_ms=spread([t.read_outage_ms for t in trials]),
@@ -202,4 +247,6 @@ def run_folder(haops: Lifecycle, run: str) -> Path:
         folder.mkdir(parents=True)
     except FileExistsError:
         raise HaopsError(f"run {run} exists already", hint="try again in a second") from None
+    except OSError as error:
+        raise disk_trouble(folder, error) from error
     return folder

@@ -123,21 +123,9 @@ def _await_rejoin(trial: TrialRun, deadline_s: float) -> int | None:
 def _figures(trial: TrialRun, victim: str, history: History, elements: Elements, marks: Marks) -> Trial:
     writes = measure.outage(history, Kind.WRITE, marks.fault)
     reads = measure.outage(history, Kind.READ, marks.fault)
+    restored = min(max((o.restored_ns for o in (writes, reads) if o), default=marks.end), marks.end)
     events = _events(trial, victim, marks)
-    restored = max((o.restored_ns for o in (writes, reads) if o), default=marks.end)
-    sent_ops = measure.rate_between(history, marks.steady, marks.fault)
-    before = history.select((history.intended >= marks.steady) & (history.completed < marks.fault))
-    figures = Figures(
-        write_outage_ms=writes.gap_ms if writes else None,
-        read_outage_ms=reads.gap_ms if reads else None,
-        reads=len(history.of(Kind.READ)),
-        elements=elements,
-        harness_lag_ms=measure.harness_lag_ms(history),
-        offered_ops=float(trial.plan.rate),
-        sent_ops=sent_ops,
-        failed_before=int((before.outcome != Outcome.OK).sum()),
-        rejoined=marks.rejoined is not None,
-    )
+    figures = _judged(trial, history, elements, marks, writes, reads)
     verdict, reasons = judge(figures, trial.budget)
     return Trial(
         number=trial.number,
@@ -156,15 +144,38 @@ def _figures(trial: TrialRun, victim: str, history: History, elements: Elements,
         lost_ids=elements.lost[:_LISTED_IDS],
         unknown=elements.unknown,
         appeared=elements.appeared,
-        failed=len(history.of(Kind.WRITE, Outcome.FAIL)) + len(history.of(Kind.READ, Outcome.FAIL)),
+        failed=int((history.outcome == Outcome.FAIL).sum()),
         stale_reads=elements.missed,
         harness_lag_ms=figures.harness_lag_ms,
         offered_ops=figures.offered_ops,
-        sent_ops=sent_ops,
+        sent_ops=figures.sent_ops,
         phases=measure.phases(history, marks.start, (marks.steady, marks.fault, restored, marks.end)),
         events=events,
         timeline=measure.timeline(history, marks.start, marks.end),
         errors=measure.error_counts(history),
+    )
+
+
+def _judged(
+    trial: TrialRun,
+    history: History,
+    elements: Elements,
+    marks: Marks,
+    writes: measure.Outage | None,
+    reads: measure.Outage | None,
+) -> Figures:
+    """What the verdict rests on."""
+    before = history.select((history.intended >= marks.steady) & (history.completed < marks.fault))
+    return Figures(
+        write_outage_ms=writes.gap_ms if writes else None,
+        read_outage_ms=reads.gap_ms if reads else None,
+        reads=len(history.of(Kind.READ)),
+        elements=elements,
+        harness_lag_ms=measure.harness_lag_ms(history),
+        offered_ops=float(trial.plan.rate),
+        sent_ops=measure.rate_between(history, marks.steady, marks.fault),
+        failed_before=int((before.outcome != Outcome.OK).sum()),
+        rejoined=marks.rejoined is not None,
     )
 
 

@@ -15,7 +15,8 @@ Subnet = ipaddress.IPv4Network
 
 # Private space that neither Docker's default pools (172.17-31/16, 192.168/16) nor most home and
 # office routers hand out; one /27 holds nine servers, their Sentinels and the gateway.
-_POOL = Subnet("10.231.0.0/16")
+# The others are for hosts with a route (a VPN's, say) over the first.
+_POOLS = (Subnet("10.231.0.0/16"), Subnet("192.168.240.0/20"), Subnet("172.30.0.0/16"))
 _PREFIX = 27
 
 
@@ -73,8 +74,9 @@ def _little_endian(word: str) -> int:
 
 
 def subnets(used: Iterable[str | Subnet]) -> Iterator[Subnet]:
-    """Subnets of the pool that overlap nothing in `used`, in order."""
+    """Subnets of the pools that overlap nothing in `used`, in order."""
     busy = [Subnet(u, strict=False) for u in used if ":" not in str(u)]
-    for candidate in _POOL.subnets(new_prefix=_PREFIX):
-        if not any(candidate.overlaps(b) for b in busy):
-            yield candidate
+    for pool in _POOLS:
+        for candidate in pool.subnets(new_prefix=_PREFIX):
+            if not any(candidate.overlaps(b) for b in busy):
+                yield candidate

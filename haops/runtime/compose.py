@@ -39,10 +39,13 @@ def render(cluster: Cluster, context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    # Configuration files get plain JSON strings, and the whole text is escaped for Compose once.
+    files = env.overlay()
+    files.filters = env.filters | {"tojson": json.dumps}
     env.filters["tojson"] = _scalar
 
     def file(name: str, **extra: Any) -> str:
-        text = env.get_template(name).render(cluster=cluster, **context, **extra)
+        text = files.get_template(name).render(cluster=cluster, **context, **extra)
         return textwrap.indent(text.replace("$", "$$").rstrip("\n"), _CONTENT_INDENT)
 
     return env.get_template("compose.yaml.j2").render(

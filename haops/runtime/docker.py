@@ -31,6 +31,12 @@ _STATES = {
     "restarting": ContainerState.RUNNING,
     "paused": ContainerState.PAUSED,
 }
+_PORT_TAKEN = (
+    "port is already allocated",
+    "failed to bind host port",
+    "bind: address already in use",
+    "listen tcp",
+)
 _START_ENGINE = "start an engine, or let haops do it: make engine"
 
 
@@ -232,7 +238,8 @@ def _unavailable(error: Exception) -> EngineUnavailable:
 def _compose_trouble(cluster: Cluster, words: str) -> HaopsError:
     said = "\n".join(line for line in words.strip().splitlines()[-6:])
     low = words.lower()
-    if "port is already allocated" in low or "address already in use" in low:
+    # "address already in use" alone may also be a container's fixed address.
+    if any(phrase in low for phrase in _PORT_TAKEN):
         return AddressTaken(
             f"a host port of {cluster.name} is taken",
             detail=said,

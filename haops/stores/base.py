@@ -22,6 +22,7 @@ from haops.runtime.port import Container, ContainerState, LogLine
 
 # How long one node may take to answer a question about its health before it counts as unreachable.
 ANSWER_S: Final = 0.8
+_WORDS: Final = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,8 @@ def unreachable(error: object) -> Unanswered:
 def first_line(error: object) -> str:
     """An error's first line, or its class where it has no text."""
     text = str(error).strip().partition("\n")[0]
+    if len(text) > _WORDS:  # drivers put whole connections into their messages
+        text = text[: _WORDS - 1] + "…"
     return text or type(error).__name__
 
 

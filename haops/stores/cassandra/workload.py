@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from cassandra import (
@@ -18,7 +19,7 @@ from cassandra.query import SimpleStatement
 
 from haops.cluster.spec import Cluster
 from haops.errors import ClusterUnhealthy
-from haops.stores.base import OperationFailed, OutcomeUnknown
+from haops.stores.base import OperationFailed, OutcomeUnknown, first_line
 from haops.stores.cassandra.connect import connect
 from haops.stores.cassandra.observe import TROUBLE
 from haops.stores.cassandra.topology import KEYSPACE
@@ -68,7 +69,7 @@ class CassandraWorkload:
 
     def prepare(self, clients: int) -> None:
         """Make the table."""
-        with connect(self._cluster.nodes, timeout_s=_SLOW_S) as session:
+        with self._patient_session() as session:
             session.execute(
                 f"CREATE TABLE IF NOT EXISTS {self._table} (client int, key bigint, PRIMARY KEY (client, key))"
             )
@@ -95,13 +96,19 @@ class CassandraWorkload:
             consistency_level=ConsistencyLevel.ALL,
             fetch_size=_PAGE,
         )
-        try:
-            with connect(self._cluster.nodes, timeout_s=_SLOW_S) as session:
-                return {row.key for number in range(clients) for row in session.execute(query, (number,))}
-        except TROUBLE as error:
-            raise ClusterUnhealthy("the ring broke off the read-back", detail=str(error)) from error
+        with self._patient_session() as session:
+            return {row.key for number in range(clients) for row in session.execute(query, (number,))}
 
     def clean(self) -> None:
         """Drop the run's table."""
-        with connect(self._cluster.nodes, timeout_s=_SLOW_S) as session:
+        with self._patient_session() as session:
             session.execute(f"DROP TABLE IF EXISTS {self._table}")
+
+    @contextmanager
+    def _patient_session(self) -> Iterator[Any]:
+        try:
+            with connect(self._cluster.nodes, timeout_s=_SLOW_S) as session:
+                yield session
+        except TROUBLE as error:
+            words = first_line(error)
+            raise ClusterUnhealthy("the ring broke off the drill's own session", detail=words) from error

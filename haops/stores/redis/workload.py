@@ -7,16 +7,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from redis import Redis
-from redis.exceptions import (
-    ConnectionError as RedisConnectionError,
-)
-from redis.exceptions import (
-    RedisError,
-    ResponseError,
-)
-from redis.exceptions import (
-    TimeoutError as RedisTimeoutError,
-)
+from redis.exceptions import RedisError, ResponseError
 
 from haops.cluster.spec import Cluster
 from haops.errors import ClusterUnhealthy
@@ -77,7 +68,7 @@ class RedisClient:
                     fresh.close()
                     raise
                 self._connection = fresh
-            except (RedisConnectionError, RedisTimeoutError, ResponseError) as error:
+            except RedisError as error:
                 raise OperationFailed(type(error).__name__) from error
         return self._connection
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Final
 
 from kazoo.client import KazooClient
@@ -88,13 +89,10 @@ class ZooKeeperWorkload:
     def read_back(self, clients: int) -> set[int]:
         """List every parent after a `sync`, which brings the server up to the leader's state."""
         found: set[int] = set()
-        try:
-            with self._session() as client:
-                for number in range(clients):
-                    client.sync(self._parent(number))
-                    found.update(int(name) for name in client.get_children(self._parent(number)))
-        except (KazooException, KazooTimeoutError) as error:
-            raise ClusterUnhealthy("the ensemble broke off the read-back", detail=str(error)) from error
+        with self._session() as client:
+            for number in range(clients):
+                client.sync(self._parent(number))
+                found.update(int(name) for name in client.get_children(self._parent(number)))
         return found
 
     def clean(self) -> None:
@@ -114,11 +112,14 @@ class ZooKeeperWorkload:
         return f"{self._root}/{number}"
 
     @contextlib.contextmanager
-    def _session(self):  # type: ignore[no-untyped-def]  # kazoo has no types
+    def _session(self) -> Iterator[KazooClient]:
         client = connect(self._cluster.servers)
         try:
             client.start(timeout=_CONNECT_S)
             yield client
+        except (KazooException, KazooTimeoutError) as error:
+            words = f"{type(error).__name__} {error}".strip()
+            raise ClusterUnhealthy("the ensemble broke off the drill's own session", detail=words) from error
         finally:
             client.stop()
             client.close()

@@ -149,7 +149,7 @@ def test_little_disk_and_little_memory_are_warnings(
 
 
 def test_a_used_up_pool_of_addresses_is_a_failure(haops: Lifecycle, runtime: FakeRuntime) -> None:
-    runtime.foreign_subnets = ["10.0.0.0/8"]
+    runtime.foreign_subnets = ["0.0.0.0/0"]
     (found,) = findings(haops, "addresses")
     assert found.level is Level.FAIL
 

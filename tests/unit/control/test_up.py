@@ -147,7 +147,7 @@ def test_the_subnets_of_the_engine_are_left_alone(haops: Lifecycle, runtime: Fak
 
 
 def test_a_machine_without_a_free_subnet_is_told_so(haops: Lifecycle, runtime: FakeRuntime) -> None:
-    runtime.foreign_subnets = ["10.0.0.0/8"]
+    runtime.foreign_subnets = ["0.0.0.0/0"]
     with pytest.raises(AddressTaken, match="no subnet is free"):
         haops.up(SPEC)
 
