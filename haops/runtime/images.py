@@ -31,11 +31,8 @@ SOURCE_LABEL: Final = "haops.source"
 
 _BUILD_HINT: Final = "haops images build (or: make images)"
 _CA_FILE: Final = "ca-bundle.crt"
-_CA_BUNDLES: Final = (
-    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch
-    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
-    "/etc/ssl/cert.pem",  # macOS, Alpine
-)
+# Debian, Ubuntu and Arch; Fedora; macOS and Alpine.
+_CA_BUNDLES: Final = ("ssl/certs/ca-certificates.crt", "pki/tls/certs/ca-bundle.crt", "ssl/cert.pem")
 _LAST_LINES: Final = 12
 # A build step that prints nothing must not look like an engine that hangs.
 _SILENCE_S: Final = 900
@@ -117,9 +114,12 @@ def _spec(name: str) -> ImageSpec:
 
 
 def _context_files(spec: ImageSpec) -> Iterator[tuple[str, Path]]:
-    for path in sorted(spec.context.rglob("*")):
-        if path.is_file() and path.name != _CA_FILE and "__pycache__" not in path.parts:
-            yield path.relative_to(spec.context).as_posix(), path
+    # Images that Maven takes part in share the scripts that call it.
+    shared = [spec.context.parent / "maven"] if (spec.context / "pom.xml").is_file() else []
+    for folder in (spec.context, *shared):
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.name != _CA_FILE:
+                yield path.relative_to(folder).as_posix(), path
 
 
 def source_digest(spec: ImageSpec) -> str:
@@ -332,7 +332,7 @@ def _context_tar(spec: ImageSpec) -> io.BytesIO:
 
 def _host_certificates() -> bytes:
     """What this machine trusts: builds may have to go through a proxy that only it knows."""
-    for candidate in (os.environ.get("SSL_CERT_FILE", ""), *_CA_BUNDLES):
+    for candidate in (os.environ.get("SSL_CERT_FILE", ""), *(f"/etc/{name}" for name in _CA_BUNDLES)):
         if candidate and Path(candidate).is_file():
             return Path(candidate).read_bytes()
     return b""

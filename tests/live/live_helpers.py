@@ -16,6 +16,11 @@ from typing import Any
 HAOPS = Path(sys.executable).with_name("haops")
 
 
+def _hear_ctrl_c() -> None:
+    # A shell's background jobs inherit an ignored SIGINT, and so would what the tests start.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass(frozen=True, slots=True)
 class Haops:
     """The command line on a state directory of the tests' own."""
@@ -52,6 +57,7 @@ class Haops:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=_hear_ctrl_c,
         )
 
     def status(self, name: str, check: int | None = None) -> Mapping[str, Any]:
