@@ -39,6 +39,10 @@ def pairs(
 
 def tell(name: str, figures: Sequence[float], unit: str, aim: str = "") -> None:
     """Print a figure's median and spread."""
-    spread = f"({min(figures):.3g}-{max(figures):.3g}, n={len(figures)})"
+    spread = f"({_short(min(figures))}-{_short(max(figures))}, n={len(figures)})"
     goal = f"   aim: {aim}" if aim else ""
-    print(f"\n  {name:<58} {statistics.median(figures):8.3g} {unit:<4} {spread}{goal}")
+    print(f"\n  {name:<58} {_short(statistics.median(figures)):>8} {unit:<4} {spread}{goal}")
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -23,13 +23,13 @@ ZOOKEEPER_S = 3.0
 
 # What a plain start has: the same image, tokens and settings of gossip, but the JVM's own choices
 # and no archive of classes.
-_TUNED = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-AlwaysPreTouch")
+_TUNED = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-AlwaysPreTouch", "-Dcassandra.memtable.")
 
 
 def _plain_context(cluster: Cluster) -> Mapping[str, object]:
     options = render_context(cluster)["jvm_options"]
     assert isinstance(options, tuple)
-    return {"jvm_options": (*(o for o in options if o not in _TUNED), "-Xshare:off")}
+    return {"jvm_options": (*(o for o in options if not o.startswith(_TUNED)), "-Xshare:off")}
 
 
 def _up_and_down(state: Path, store: str) -> float:
