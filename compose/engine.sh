@@ -128,9 +128,9 @@ start_by_hand() {
     say "starting dockerd; its log: $log_file"
     # shellcheck disable=SC2016,SC2086  # the inner shell expands these; the flags are a list of words
     as_root sh -c '
-        log=$1 pid=$2; shift 2
-        setsid dockerd --pidfile "$pid" "$@" </dev/null >>"$log" 2>&1 &
-    ' sh "$log_file" "$pid_file" ${HAOPS_DOCKERD_FLAGS:-}
+        log=$1 pid=$2 group=$3; shift 3
+        setsid dockerd --pidfile "$pid" --group "$group" "$@" </dev/null >>"$log" 2>&1 &
+    ' sh "$log_file" "$pid_file" "$(id -gn)" ${HAOPS_DOCKERD_FLAGS:-}
     if ! await_engine by-hand; then
         say "dockerd does not answer; the end of its log:"
         as_root tail -n 10 "$log_file" >&2
@@ -146,14 +146,24 @@ start_engine() {
     if ! has dockerd || ! has docker; then
         apt_update
         apt_install docker.io iptables
+        installed=yes
     fi
     if [ -d /run/systemd/system ]; then
         say "starting the service docker"
         as_root systemctl start docker >/dev/null 2>&1 || true
+        admit_user
         await_engine || fail "the service docker does not answer; see: journalctl -u docker"
     elif ! docker version >/dev/null 2>&1; then
         start_by_hand
     fi
+}
+
+# An engine that was installed a moment ago lets nobody in but root: admit who asked for it, now by
+# the socket's group and from the next login on by the group docker.
+admit_user() {
+    [ -n "${installed:-}" ] && [ "$(id -u)" -ne 0 ] || return 0
+    as_root usermod -aG docker "$(id -un)"
+    as_root chgrp "$(id -gn)" /var/run/docker.sock
 }
 
 fail_denied() {
@@ -174,7 +184,12 @@ ensure_engine() {
 
 # ----------------------------------------------------------------- compose
 
-has_compose() { docker compose version >/dev/null 2>&1; }
+# 2.23.1 is the first that knows configuration within the compose file.
+has_compose() {
+    local version
+    version=$(docker compose version --short 2>/dev/null) || return 1
+    [ "$(printf '%s\n' 2.23.1 "${version#v}" | sort -V | head -n 1)" = 2.23.1 ]
+}
 
 # The first package that brings Compose v2 here, by its candidate version.
 compose_package() {

@@ -258,14 +258,17 @@ class FakeReadiness:
 
 
 def with_readiness(store: Store, *script: Mapping[str, str]) -> Store:
-    """A store whose readiness answers from a script; ready at once without one."""
+    """A store whose readiness answers from a script; ready at once without one, and healthy then."""
+
+    def observe(cluster: Cluster, containers: Mapping[str, Container]) -> Snapshot:
+        return snapshot(cluster)
 
     @contextmanager
     def readiness(cluster: Cluster) -> Iterator[Readiness]:
         yield FakeReadiness(script or ({},))
 
     factory: Callable[[Cluster], AbstractContextManager[Readiness]] = readiness
-    return replace(store, readiness=factory)
+    return replace(store, readiness=factory, observe=observe)
 
 
 @contextmanager

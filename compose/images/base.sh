@@ -30,7 +30,10 @@ refuse() {
 }
 
 pull() {
-    timeout "$PULL_TIMEOUT_S" docker pull -q "debian:$suite-slim" >/dev/null 2>&1 || return 1
+    # macOS has no timeout command.
+    local limit=()
+    ! command -v timeout >/dev/null 2>&1 || limit=(timeout "$PULL_TIMEOUT_S")
+    ${limit[@]+"${limit[@]}"} docker pull -q "debian:$suite-slim" >/dev/null 2>&1 || return 1
     docker tag "debian:$suite-slim" "$ref"
 }
 
@@ -42,9 +45,13 @@ ensure_debootstrap() {
     [ "${#missing[@]}" -eq 0 ] && return 0
     command -v apt-get >/dev/null 2>&1 || refuse "it needs debootstrap"
     say "installing ${missing[*]}"
-    as_root apt-get update -qq >/dev/null
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        "${missing[@]}" >/dev/null
+    # Two suites are made at the same time: each waits for the other's hold on the package system.
+    (
+        flock 9
+        as_root apt-get update -qq >/dev/null
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+            -o DPkg::Lock::Timeout=300 "${missing[@]}" >/dev/null
+    ) 9>"${TMPDIR:-/tmp}/haops-apt-$(id -u).lock"
 }
 
 # Documentation, translations and package caches are dead weight in a server image.

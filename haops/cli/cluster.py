@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from threading import Event
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -128,17 +129,25 @@ def up(
     haops = lifecycle()
     started = time.monotonic()
     with UpDisplay(console) as display:
-        run_all(lambda spec: haops.up(spec, deadline_s=deadline_s, report=display), specs)
+        run_all(lambda spec: haops.up(spec, deadline_s=deadline_s, report=display), specs, haops.cancelled)
     took = time.monotonic() - started
     console.print(f"{', '.join(s.name for s in specs)} ready in {took:.1f} s; see: haops status")
 
 
-def run_all(act: Callable[[Item], object], items: Sequence[Item]) -> None:
-    """Act on every item at once; all end before the first error is raised."""
-    from concurrent.futures import ThreadPoolExecutor
+def run_all(act: Callable[[Item], object], items: Sequence[Item], cancelled: Event) -> None:
+    """Act on every item at once; all end before the first error is raised.
+
+    Ctrl-C reaches the main thread only: it sets `cancelled`, which the others look at.
+    """
+    from concurrent.futures import ThreadPoolExecutor, wait
 
     with ThreadPoolExecutor(max_workers=max(len(items), 1)) as pool:
         futures = [pool.submit(act, item) for item in items]
+        try:
+            wait(futures)
+        except KeyboardInterrupt:
+            cancelled.set()
+            raise
     errors = [e for f in futures if (e := f.exception())]
     if len(errors) > 1 and all(isinstance(e, HaopsError) for e in errors):
         for error in errors[1:]:
@@ -166,9 +175,10 @@ def look(haops: Lifecycle, clusters: Sequence[Cluster]) -> list[Snapshot]:
     return ask_all(haops.observe, clusters)
 
 
-def readable(haops: Lifecycle) -> tuple[list[Cluster], list[StateDamaged]]:
+def readable(haops: Lifecycle) -> tuple[list[Cluster], list[HaopsError]]:
     """Every recorded cluster, and what is wrong with the records that cannot be read."""
-    clusters, damaged = [], []
+    clusters: list[Cluster] = []
+    damaged: list[HaopsError] = []
     for name in haops.state.names():
         try:
             if cluster := haops.state.find(name):
@@ -248,7 +258,7 @@ def status(
     Ends with exit code 5 where a cluster is not healthy.
     """
     haops = lifecycle()
-    clusters, damaged = (chosen(haops, names), []) if names else readable(haops)
+    clusters, damaged = (chosen(haops, names), list[HaopsError]()) if names else readable(haops)
     if watch:
         _watch(haops, clusters, output, parse_duration(interval).total_seconds())
         return
@@ -306,15 +316,23 @@ def down(
         raise BadInput("say which clusters: names, or --all", hint="see: haops ls")
     haops = lifecycle()
     targets = list(names or haops.state.names())
-    run_all(lambda name: haops.down(name, keep_volumes=not volumes), targets)
+    run_all(lambda name: haops.down(name, keep_volumes=not volumes), targets, haops.cancelled)
     shapes.err().print(f"removed {', '.join(targets)}" if targets else "there are no clusters")
 
 
 def heal(names: NameArgument = None) -> None:
     """Undo what a drill that was killed left behind: start stopped nodes, thaw frozen ones."""
     haops = lifecycle()
-    healed = [f"{c.name}/{node}" for c in chosen(haops, names) for node in haops.heal(c)]
+    clusters, troubles = (chosen(haops, names), list[HaopsError]()) if names else readable(haops)
+    healed = []
+    for cluster in clusters:
+        try:
+            healed += [f"{cluster.name}/{node}" for node in haops.heal(cluster)]
+        except HaopsError as error:  # one cluster in trouble or in use does not keep the others from help
+            troubles.append(error)
     shapes.err().print(f"healed {', '.join(healed)}" if healed else "nothing to heal")
+    for trouble in troubles:
+        raise trouble
 
 
 def gc(

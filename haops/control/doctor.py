@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ _GIB: Final = 1024**3
 _MEMORY_GIB: Final = 4
 _DISK_GIB: Final = 5
 _COMPOSE_S: Final = 10
+# The first that knows configuration within the compose file (`configs.content`).
+_COMPOSE_VERSION: Final = (2, 23, 1)
 
 
 class Level(StrEnum):
@@ -120,7 +123,16 @@ def _compose(_: Lifecycle) -> Iterator[Finding]:
         )
         return
     version = run.stdout.strip().removeprefix("v")
-    if run.returncode or not version:
+    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:3])
+    if version and numbers < _COMPOSE_VERSION:
+        wanted = ".".join(map(str, _COMPOSE_VERSION))
+        yield Finding(
+            "compose",
+            Level.FAIL,
+            f"version {version} is older than {wanted}",
+            "install a newer Compose plug-in",
+        )
+    elif run.returncode or not version:
         yield Finding("compose", Level.FAIL, "the docker command has no Compose v2", fix)
     else:
         yield Finding("compose", Level.OK, f"version {version}")

@@ -8,8 +8,9 @@ that a crash at any line leaves something that `up` finishes or `gc` removes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from threading import Event
 from typing import Final
 
 from haops.cluster.snapshot import Snapshot, Verdict
@@ -17,7 +18,15 @@ from haops.cluster.spec import Cluster, ClusterSpec, Node, Phase
 from haops.cluster.state import StateDir
 from haops.control.progress import NodeProgress, Report, silent
 from haops.control.wait import REAL_CLOCK, Clock
-from haops.errors import AddressTaken, BadInput, ClusterUnhealthy, DeadlineExceeded, StateDamaged, SubnetTaken
+from haops.errors import (
+    AddressTaken,
+    BadInput,
+    ClusterUnhealthy,
+    DeadlineExceeded,
+    Interrupted,
+    StateDamaged,
+    SubnetTaken,
+)
 from haops.faults.ledger import Ledger
 from haops.runtime import labels
 from haops.runtime.addresses import Subnet, choose_ports, host_routes, subnets
@@ -51,6 +60,7 @@ class Lifecycle:
     runtime: Runtime
     resolve_image: Callable[[str, str | None], str]
     clock: Clock = REAL_CLOCK
+    cancelled: Event = field(default_factory=Event)
 
     def up(self, spec: ClusterSpec, *, deadline_s: float = UP_DEADLINE_S, report: Report = silent) -> Cluster:
         """Bring a cluster up, or finish or confirm one that is there.
@@ -187,12 +197,16 @@ class Lifecycle:
         names = [n.name for n in cluster.nodes]
         with store.readiness(cluster) as readiness:
             while True:
-                pending = readiness.pending()
+                pending = readiness.pending() or self._ails(cluster, store)
                 for name in names:
                     report(NodeProgress(cluster.name, name, pending.get(name)))
                 if not pending:
                     return
                 self._check_alive(cluster)
+                if self.cancelled.is_set():
+                    raise Interrupted(
+                        f"{cluster.name} is left half-made", hint=f"haops up, or haops down {cluster.name}"
+                    )
                 if self.clock.monotonic() >= end:
                     node, waits_for = next(iter(pending.items()))
                     raise DeadlineExceeded(
@@ -202,6 +216,13 @@ class Lifecycle:
                         hint=f"try again, or remove it: haops down {cluster.name} --volumes",
                     )
                 self.clock.sleep(_POLL_S)
+
+    def _ails(self, cluster: Cluster, store: Store) -> Mapping[str, str]:
+        """What `status` would complain of: nothing may, when `up` has returned."""
+        snapshot = store.observe(cluster, self.runtime.containers(cluster))
+        if snapshot.verdict is Verdict.HEALTHY:
+            return {}
+        return {cluster.nodes[0].name: "; ".join(snapshot.reasons)}
 
     def _check_alive(self, cluster: Cluster) -> None:
         for node, container in self.runtime.containers(cluster).items():
@@ -269,9 +290,15 @@ class Lifecycle:
 
     def collect(self, garbage: Garbage) -> None:
         """Remove one piece of `garbage`."""
+        own = garbage.owner == self.state.owner()
         with self.state.lock(garbage.cluster, "gc"):
+            # Somebody's `up` may have finished it since it was found.
+            if own and garbage.cluster in {c.name for c in self._recorded()}:
+                record = self.state.get(garbage.cluster)
+                if self._why_garbage(garbage.cluster, record, datetime.now(UTC)) is None:
+                    return
             self.runtime.remove(garbage.cluster, garbage.owner, keep_volumes=False)
-            if garbage.owner == self.state.owner():
+            if own:
                 self.state.forget(garbage.cluster)
 
     def heal(self, cluster: Cluster) -> tuple[str, ...]:

@@ -125,6 +125,9 @@ class LoadGenerator:
             raise ClusterUnhealthy(
                 "the load's clients could not connect", detail=self._complaint(), hint="see: haops status"
             ) from None
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -296,6 +299,8 @@ class ClientLoop:
             outcome, error = Outcome.FAIL, str(failure)
         except OutcomeUnknown as failure:
             outcome, error = Outcome.INFO, str(failure)
+        except Exception as failure:  # a driver's own surprise: its class stands in the result
+            outcome, error = Outcome.INFO, type(failure).__name__
         completed = time.monotonic_ns()
         self._recorder.record(Kind.WRITE, key, intended, sent, completed, outcome, error)
         if outcome is Outcome.OK:
@@ -316,6 +321,8 @@ class ClientLoop:
             outcome, error = Outcome.FAIL, str(failure)
         except OutcomeUnknown as failure:
             outcome, error = Outcome.INFO, str(failure)
+        except Exception as failure:  # a driver's own surprise: its class stands in the result
+            outcome, error = Outcome.INFO, type(failure).__name__
         completed = time.monotonic_ns()
         self._recorder.record(Kind.READ, key, intended, sent, completed, outcome, error)
         if outcome in (Outcome.OK, Outcome.MISS):

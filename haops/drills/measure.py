@@ -30,12 +30,10 @@ class Outage:
     Args:
         gap_ms: The longest time between two successes, from the last one before the fault on.
         recovery_ms: From the fault to the first success that was sent after it.
-        restored_ns: When the longest gap ended.
     """
 
     gap_ms: float
     recovery_ms: float
-    restored_ns: int
 
 
 def outage(history: History, kind: Kind, fault_ns: int) -> Outage | None:
@@ -46,12 +44,12 @@ def outage(history: History, kind: Kind, fault_ns: int) -> Outage | None:
     if not after.any():
         return None
     first = int(successes.completed[after].min())
-    gap, restored = _longest_gap(np.sort(successes.completed), fault_ns, int(tried.completed.max()))
-    return Outage(gap / _MS, (first - fault_ns) / _MS, restored)
+    gap = _longest_gap(np.sort(successes.completed), fault_ns, int(tried.completed.max()))
+    return Outage(gap / _MS, (first - fault_ns) / _MS)
 
 
-def _longest_gap(completed: Ints, fault_ns: int, end_ns: int) -> tuple[int, int]:
-    """Length and end of the longest gap between successes, starting with the last one before the fault.
+def _longest_gap(completed: Ints, fault_ns: int, end_ns: int) -> int:
+    """The longest gap between successes, starting with the last one before the fault.
 
     The time from the last success to the end of the load counts too: an outage
     that the load did not outlive is at least that long.
@@ -59,9 +57,21 @@ def _longest_gap(completed: Ints, fault_ns: int, end_ns: int) -> tuple[int, int]
     before = completed[completed <= fault_ns]
     start = before[-1:] if len(before) else np.array([fault_ns], dtype=np.int64)
     marks = np.concatenate([start, completed[completed > fault_ns], [max(end_ns, int(start[0]))]])
-    gaps = np.diff(marks)
-    longest = int(gaps.argmax())
-    return int(gaps[longest]), int(marks[longest + 1])
+    return int(np.diff(marks).max())
+
+
+def all_clients_back_ns(history: History, fault_ns: int) -> int | None:
+    """When the last client had its first success of each kind it tried after the fault; None if one had none."""
+    moments = []
+    for kind in Kind:
+        tried = history.of(kind)
+        for client in np.unique(tried.process):
+            mine = tried.select(tried.process == client).of(kind, Outcome.OK, Outcome.MISS)
+            back = mine.completed[mine.sent >= fault_ns]
+            if not len(back):
+                return None
+            moments.append(int(back.min()))
+    return max(moments, default=None)
 
 
 def worst_client_ms(history: History, kind: Kind, fault_ns: int) -> float | None:
@@ -73,7 +83,7 @@ def worst_client_ms(history: History, kind: Kind, fault_ns: int) -> float | None
         mine = all_mine.of(kind, Outcome.OK, Outcome.MISS)
         if not (mine.sent >= fault_ns).any():
             return None
-        gaps.append(_longest_gap(np.sort(mine.completed), fault_ns, int(all_mine.completed.max()))[0] / _MS)
+        gaps.append(_longest_gap(np.sort(mine.completed), fault_ns, int(all_mine.completed.max())) / _MS)
     return max(gaps, default=None)
 
 
@@ -97,9 +107,10 @@ def harness_lag_ms(history: History, percentile: float = 99.0) -> float:
 
 
 def rate_between(history: History, low_ns: int, high_ns: int) -> float:
-    """Operations a second that ended between two moments."""
+    """Operations a second that succeeded between two moments."""
     seconds = (high_ns - low_ns) / _S
-    inside = (history.completed >= low_ns) & (history.completed < high_ns)
+    good = np.isin(history.outcome, (Outcome.OK, Outcome.MISS))
+    inside = good & (history.completed >= low_ns) & (history.completed < high_ns)
     return float(inside.sum()) / seconds if seconds > 0 else 0.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Final
 
 from haops import __version__
 from haops.cluster.snapshot import Snapshot, Verdict
-from haops.cluster.spec import Cluster, ClusterSpec, StoreName
+from haops.cluster.spec import Cluster, ClusterSpec, Phase, StoreName
 from haops.cluster.state import disk_trouble
 from haops.control.lifecycle import Lifecycle
 from haops.control.wait import wait_until
@@ -28,13 +29,15 @@ from haops.drills.result import (
     combine,
 )
 from haops.drills.trial import TrialRun, run_trial
-from haops.errors import HaopsError
+from haops.errors import BadInput, HaopsError
 from haops.stores import load as load_store
 from haops.stores.base import Workload
 
 _HEALTHY_S: Final = 60.0
 # More than any trial writes with one client: keys of trials never meet.
 _KEYS_A_TRIAL: Final = 10_000_000
+
+_NAME: Final = 24
 
 Say = Callable[[str], None]
 
@@ -136,6 +139,7 @@ def _store_results(haops: Lifecycle, order: DrillOrder, store: StoreName, say: S
         stack.enter_context(haops.state.lock(cluster.name, f"drill {order.run}"))
         workload = load_store(store).workload(cluster, order.run, _timeout_s(order))
         snapshot = _await_healthy(haops, cluster)
+        stack.callback(_clean, workload, cluster, say)
         workload.prepare(order.playbook.load.clients)
         trials: list[Trial] = []
         for number in range(1, order.trials + 1):
@@ -158,7 +162,6 @@ def _store_results(haops: Lifecycle, order: DrillOrder, store: StoreName, say: S
             trials.append(trial)
             yield _store_result(cluster, snapshot, model, trials, order.trials)
             save(history, order.folder / f"history-{store}-{number}.csv.gz")
-        _clean(workload, cluster, say)
 
 
 def _clean(workload: Workload, cluster: Cluster, say: Say) -> None:
@@ -187,8 +190,15 @@ def _plan(order: DrillOrder, model: StoreModel, trial: int) -> LoadPlan:
 
 def _cluster(haops: Lifecycle, store: StoreName, name: str, stack: ExitStack, say: Say) -> Cluster:
     """The standing cluster, or one for this run alone."""
-    if haops.state.find(name) is not None:
-        return haops.state.get(name)
+    standing = haops.state.find(name)
+    if standing is not None and standing.store is not store:
+        raise BadInput(f"cluster {name} is of {standing.store}, not of {store}", hint="see: haops ls")
+    if standing is not None and standing.phase is Phase.READY and haops.containers(standing):
+        return standing
+    if standing is not None:
+        say(f"{name}: not running, so it is started for this run")
+        stack.callback(haops.down, name, keep_volumes=True)
+        return haops.up(ClusterSpec(name, store, nodes=len(standing.servers)))
     say(f"{name}: no such cluster, so one is made for this run")
     stack.callback(_remove_if_there, haops, name)
     return haops.up(ClusterSpec(name, store))
@@ -233,7 +243,9 @@ def _store_result(
 
 def new_run(name: str, now: datetime) -> str:
     """A run's name: UTC time to the second, and the playbook."""
-    return f"{now.astimezone(UTC):%Y%m%dt%H%M%S}-{name}"
+    # The name becomes part of keys, paths and a table's name, which Cassandra limits to 48 characters.
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_NAME].strip("-") or "drill"
+    return f"{now.astimezone(UTC):%Y%m%dt%H%M%S}-{plain}"
 
 
 def run_folder(haops: Lifecycle, run: str) -> Path:

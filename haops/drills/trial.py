@@ -123,7 +123,7 @@ def _await_rejoin(trial: TrialRun, deadline_s: float) -> int | None:
 def _figures(trial: TrialRun, victim: str, history: History, elements: Elements, marks: Marks) -> Trial:
     writes = measure.outage(history, Kind.WRITE, marks.fault)
     reads = measure.outage(history, Kind.READ, marks.fault)
-    restored = min(max((o.restored_ns for o in (writes, reads) if o), default=marks.end), marks.end)
+    restored = min(measure.all_clients_back_ns(history, marks.fault) or marks.end, marks.end)
     events = _events(trial, victim, marks)
     figures = _judged(trial, history, elements, marks, writes, reads)
     verdict, reasons = judge(figures, trial.budget)
@@ -174,6 +174,7 @@ def _judged(
         harness_lag_ms=measure.harness_lag_ms(history),
         offered_ops=float(trial.plan.rate),
         sent_ops=measure.rate_between(history, marks.steady, marks.fault),
+        done_before=len(before),
         failed_before=int((before.outcome != Outcome.OK).sum()),
         rejoined=marks.rejoined is not None,
     )

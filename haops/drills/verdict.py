@@ -29,6 +29,7 @@ class Figures:
     harness_lag_ms: float
     offered_ops: float
     sent_ops: float
+    done_before: int
     failed_before: int
     rejoined: bool
 
@@ -36,13 +37,14 @@ class Figures:
 def judge(figures: Figures, budget: Budget) -> tuple[DrillVerdict, tuple[str, ...]]:
     """Pass, fail or unknown, with the reasons for what is not a pass.
 
-    A loss beyond the budget is a failure whatever the harness did. Times are
-    judged only if the harness kept up: otherwise the drill cannot tell.
+    A loss beyond the budget, and what never came back, is a failure whatever the
+    harness did. Times are judged only if the harness kept up: otherwise the drill
+    cannot tell.
     """
-    losses = _losses(figures.elements, budget)
+    certain = [*_losses(figures.elements, budget), *_never_back(figures)]
     doubts = _doubts(figures, budget)
-    if losses:
-        return DrillVerdict.FAIL, (*losses, *doubts)
+    if certain:
+        return DrillVerdict.FAIL, (*certain, *(doubts or _overruns(figures, budget)))
     if doubts:
         return DrillVerdict.UNKNOWN, tuple(doubts)
     overruns = _overruns(figures, budget)
@@ -70,21 +72,30 @@ def _doubts(figures: Figures, budget: Budget) -> list[str]:
         found.append(
             f"only {figures.sent_ops:.0f} of {figures.offered_ops:.0f} operations/s were done before the fault"
         )
-    if figures.failed_before > _MAX_FAILED_SHARE * max(figures.elements.acked, 1):
-        found.append(f"{figures.failed_before} operations failed before the fault: no steady state")
+    if figures.failed_before > _MAX_FAILED_SHARE * figures.done_before:
+        failed = f"{figures.failed_before} of {figures.done_before} operations"
+        found.append(f"{failed} failed before the fault: no steady state")
     return found
 
 
 def _overruns(figures: Figures, budget: Budget) -> list[str]:
     found = []
-    limits = [("writes", figures.write_outage_ms, budget.write_outage_ms)]
-    if figures.reads:
-        limits.append(("reads", figures.read_outage_ms, budget.read_outage_ms))
+    limits = (
+        ("writes", figures.write_outage_ms, budget.write_outage_ms),
+        ("reads", figures.read_outage_ms, budget.read_outage_ms),
+    )
     for what, outage, limit in limits:
-        if outage is None:
-            found.append(f"{what} did not come back")
-        elif limit is not None and outage > limit:
+        if outage is not None and limit is not None and outage > limit:
             found.append(f"{what} were out for {outage:.0f} ms; the budget is {limit:.0f} ms")
+    return found
+
+
+def _never_back(figures: Figures) -> list[str]:
+    found = []
+    if figures.write_outage_ms is None:
+        found.append("writes did not come back")
+    if figures.reads and figures.read_outage_ms is None:
+        found.append("reads did not come back")
     if not figures.rejoined:
         found.append("the cluster was not healthy again in time")
     return found

@@ -48,7 +48,7 @@ class Ledger:
         if not self._path.is_file():
             return ()
         found = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
+        for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(json.JSONDecodeError, TypeError):
                 found.append(OpenFault(**json.loads(line)))
         return tuple(found)

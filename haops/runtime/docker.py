@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from haops.cluster.spec import Cluster
 from haops.errors import (
@@ -25,6 +26,9 @@ from haops.errors import (
 from haops.runtime import labels
 from haops.runtime.port import Container, ContainerState, Leftovers, LogLine
 
+Param = ParamSpec("Param")
+Answer = TypeVar("Answer")
+
 _STATES = {
     "created": ContainerState.CREATED,
     "running": ContainerState.RUNNING,
@@ -38,6 +42,27 @@ _PORT_TAKEN = (
     "listen tcp",
 )
 _START_ENGINE = "start an engine, or let haops do it: make engine"
+
+
+def _translated(method: Callable[Param, Answer]) -> Callable[Param, Answer]:
+    """Turn the engine's refusals and silences into errors of ours."""
+
+    @functools.wraps(method)
+    def call(*args: Param.args, **kwargs: Param.kwargs) -> Answer:
+        import docker
+        import requests
+
+        try:
+            return method(*args, **kwargs)
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            raise EnvironmentTrouble("the engine refused, or is gone", detail=first_words(error)) from error
+
+    return call
+
+
+def first_words(error: Exception) -> str:
+    """An error's first line."""
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 class DockerRuntime:
@@ -71,17 +96,22 @@ class DockerRuntime:
         # testcontainers logs a failed command's whole output; the error below says it once.
         logging.getLogger("testcontainers.compose.compose").setLevel(logging.CRITICAL)
         try:
-            DockerCompose(folder, compose_file_name="compose.yaml", wait=False).start()
+            compose = DockerCompose(folder, compose_file_name="compose.yaml", wait=False)
+            # The file names its project too, but COMPOSE_PROJECT_NAME of the user's shell would win.
+            compose.compose_command_property[2:2] = ["--project-name", cluster.project]
+            compose.start()
         except subprocess.CalledProcessError as error:
             raise _compose_trouble(cluster, error.stderr.decode(errors="replace")) from error
         except FileNotFoundError as error:
             raise EngineUnavailable("there is no docker command", hint=_START_ENGINE) from error
 
+    @_translated
     def containers(self, cluster: Cluster) -> Mapping[str, Container]:
         """The cluster's containers by node name."""
         found = self._find({labels.CLUSTER: cluster.name, labels.OWNER: cluster.owner})
         return {c.node: c for c in found if c.node}
 
+    @_translated
     def all_containers(self) -> Sequence[Container]:
         """Every container with haops' labels."""
         return self._find({labels.CLUSTER: None})
@@ -98,6 +128,7 @@ class DockerRuntime:
             raise BadInput(f"cluster {cluster.name} has no container for {node!r}", hint="see: haops status")
         return self._client.containers.get(view.id)
 
+    @_translated
     def kill(self, cluster: Cluster, node: str) -> int:
         """SIGKILL, then wait until the engine has seen the end.
 
@@ -106,37 +137,37 @@ class DockerRuntime:
         been answered by the dead process.
         """
         handle = self._handle(cluster, node)
-        with _engine_words(node):
-            sent_ns = time.monotonic_ns()
-            handle.kill("SIGKILL")
-            handle.wait(timeout=30)
-            seen_ns = time.monotonic_ns()
-            handle.reload()
+        sent_ns = time.monotonic_ns()
+        handle.kill("SIGKILL")
+        handle.wait(timeout=30)
+        seen_ns = time.monotonic_ns()
+        handle.reload()
         finished = _unix_ns(handle.attrs["State"]["FinishedAt"]) - (time.time_ns() - time.monotonic_ns())
         return min(max(finished, sent_ns), seen_ns)
 
+    @_translated
     def start(self, cluster: Cluster, node: str) -> None:
         """Start a stopped container."""
-        with _engine_words(node):
-            self._handle(cluster, node).start()
+        self._handle(cluster, node).start()
 
+    @_translated
     def pause(self, cluster: Cluster, node: str) -> None:
         """Freeze by the cgroup's freezer."""
-        with _engine_words(node):
-            self._handle(cluster, node).pause()
+        self._handle(cluster, node).pause()
 
+    @_translated
     def unpause(self, cluster: Cluster, node: str) -> None:
         """Thaw; not frozen is fine."""
         handle = self._handle(cluster, node)
         if handle.status == "paused":
-            with _engine_words(node):
-                handle.unpause()
+            handle.unpause()
 
+    @_translated
     def discard(self, cluster: Cluster, node: str) -> None:
         """Remove the container alone."""
-        with _engine_words(node):
-            self._handle(cluster, node).remove(force=True)
+        self._handle(cluster, node).remove(force=True, v=True)
 
+    @_translated
     def logs(
         self, cluster: Cluster, node: str, *, since_ns: int = 0, tail: int | None = None
     ) -> list[LogLine]:
@@ -148,6 +179,7 @@ class DockerRuntime:
         lines = (_log_line(node, line) for line in raw.decode(errors="replace").splitlines())
         return [line for line in lines if line and line.at_ns >= since_ns]
 
+    @_translated
     def leftovers(self) -> Sequence[Leftovers]:
         """Everything labelled, grouped by cluster and owner."""
         wanted = {"label": labels.CLUSTER}
@@ -168,6 +200,7 @@ class DockerRuntime:
             for key in sorted(expires)
         ]
 
+    @_translated
     def remove(self, cluster: str, owner: str, *, keep_volumes: bool) -> None:
         """Containers, then the network, then the volumes."""
         import docker
@@ -176,7 +209,7 @@ class DockerRuntime:
         client = self._client
         for row in client.api.containers(all=True, filters=wanted):
             with contextlib.suppress(docker.errors.NotFound):
-                client.api.remove_container(row["Id"], force=True, v=not keep_volumes)
+                client.api.remove_container(row["Id"], force=True, v=True)  # v: unnamed volumes
         for row in client.api.networks(filters=wanted):
             with contextlib.suppress(docker.errors.NotFound):
                 client.api.remove_network(row["Id"])
@@ -185,6 +218,7 @@ class DockerRuntime:
                 with contextlib.suppress(docker.errors.NotFound):
                     client.api.remove_volume(row["Name"], force=True)
 
+    @_translated
     def networks(self) -> Sequence[str]:
         """Subnets of all the engine's networks."""
         return [
@@ -254,14 +288,3 @@ def _compose_trouble(cluster: Cluster, words: str) -> HaopsError:
     if "no space left" in low:
         return EnvironmentTrouble("the engine's disk is full", detail=said, hint="docker system prune")
     return EnvironmentTrouble(f"Compose could not start {cluster.name}", detail=said)
-
-
-@contextlib.contextmanager
-def _engine_words(node: str) -> Iterator[None]:
-    """Turn the engine's refusal into an error of ours."""
-    import docker
-
-    try:
-        yield
-    except docker.errors.APIError as error:
-        raise EnvironmentTrouble("the engine refused", node=node, detail=str(error)) from error

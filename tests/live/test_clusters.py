@@ -167,10 +167,28 @@ def test_ctrl_c_in_up_ends_with_130_and_gc_removes_the_rest(haops: Haops, owner:
     assert labelled(owner, "broken") == {"containers": [], "networks": [], "volumes": []}
 
 
-def _await_containers(owner: str, cluster: str) -> None:
+def test_ctrl_c_while_up_waits_for_servers_ends_it_at_once(haops: Haops, owner: str) -> None:
+    process = haops.start("up", "cassandra", "--name", "waiting", "--ttl", "1h")
+    try:
+        _await_containers(owner, "waiting", count=3, state="running")
+        sent = time.monotonic()
+        process.send_signal(signal.SIGINT)  # to the command alone: Compose has ended long ago
+        _, err = process.communicate(timeout=60)
+        took = time.monotonic() - sent
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert took < 8, f"it took {took:.1f} s to end"
+    haops.run("gc")
+    assert labelled(owner, "waiting") == {"containers": [], "networks": [], "volumes": []}
+
+
+def _await_containers(owner: str, cluster: str, count: int = 1, state: str | None = None) -> None:
+    wanted = ("--filter", f"status={state}") if state else ()
     end = time.monotonic() + 60
-    while not labelled(owner, cluster)["containers"]:
-        assert time.monotonic() < end, f"no container of {cluster} after 60 s"
+    while len(labelled(owner, cluster, *wanted)["containers"]) < count:
+        assert time.monotonic() < end, f"{cluster} has no {count} containers after 60 s"
         time.sleep(0.1)
 
 

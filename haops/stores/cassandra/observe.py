@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from cassandra import DriverException, OperationTimedOut, RequestExecutionException
 from cassandra.cluster import NoHostAvailable
+from cassandra.protocol import ErrorMessage
 
 from haops.cluster.snapshot import Lag, NodeState, NodeView, Role, Snapshot, Verdict, not_up
 from haops.cluster.spec import AddressMap, Cluster, Node
@@ -17,7 +18,15 @@ from haops.stores.base import ANSWER_S, Unanswered, not_running, now, unreachabl
 from haops.stores.cassandra.connect import connect
 from haops.stores.cassandra.topology import replication
 
-TROUBLE: Final = (DriverException, OperationTimedOut, RequestExecutionException, NoHostAvailable, OSError)
+# What servers answer with (overloaded, bootstrapping, ...) is an ErrorMessage, which no other covers.
+TROUBLE: Final = (
+    DriverException,
+    ErrorMessage,
+    OperationTimedOut,
+    RequestExecutionException,
+    NoHostAvailable,
+    OSError,
+)
 
 _LOCAL: Final = "SELECT host_id, schema_version, release_version, tokens FROM system.local"
 _PEERS: Final = "SELECT host_id, schema_version FROM system.peers_v2"

@@ -27,6 +27,7 @@ class CassandraReadiness:
         self._cluster = cluster
         self._stack = stack
         self._session: Any = None
+        self._schema_made = False
 
     def pending(self) -> Mapping[str, str]:
         """What each node waits for."""
@@ -48,16 +49,17 @@ class CassandraReadiness:
             return f"CQL ({first_line(error)})"
 
     def _make_schema(self) -> None:
-        if self._session is not None:
+        if self._session is None:
+            self._session = self._stack.enter_context(connect(self._cluster.nodes, timeout_s=_SCHEMA_S))
+        if self._schema_made:
             return
-        session = self._stack.enter_context(connect(self._cluster.nodes, timeout_s=_SCHEMA_S))
         copies = replication(len(self._cluster.servers))
-        session.execute(
+        self._session.execute(
             f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = "
             f"{{'class': 'NetworkTopologyStrategy', '{DATACENTER}': {copies}}}"
         )
-        session.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} (name text PRIMARY KEY)")
-        self._session = session
+        self._session.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} (name text PRIMARY KEY)")
+        self._schema_made = True
 
     def _prove(self, node: Node) -> str | None:
         """Write and read with this very node as coordinator, and all copies taking part."""

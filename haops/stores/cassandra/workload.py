@@ -6,15 +6,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
-from cassandra import (
-    ConsistencyLevel,
-    InvalidRequest,
-    OperationTimedOut,
-    RequestExecutionException,
-    Unavailable,
-)
-from cassandra.cluster import NoHostAvailable
+from cassandra import ConsistencyLevel, InvalidRequest, Unavailable
 from cassandra.connection import ConnectionException
+from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage
 from cassandra.query import SimpleStatement
 
 from haops.cluster.spec import Cluster
@@ -26,6 +20,7 @@ from haops.stores.cassandra.topology import KEYSPACE
 
 _SLOW_S: Final = 15.0
 _PAGE: Final = 5000
+_REFUSED: Final = (Unavailable, InvalidRequest, OverloadedErrorMessage, IsBootstrappingErrorMessage)
 
 
 class CassandraClient:
@@ -41,9 +36,9 @@ class CassandraClient:
         """INSERT at QUORUM, once."""
         try:
             self._session.execute(self._insert, (self._number, key))
-        except (Unavailable, InvalidRequest) as error:  # refused before any copy was written
+        except _REFUSED as error:  # before any copy was written
             raise OperationFailed(type(error).__name__) from error
-        except (RequestExecutionException, OperationTimedOut, NoHostAvailable, ConnectionException) as error:
+        except (*TROUBLE, ConnectionException) as error:
             raise OutcomeUnknown(type(error).__name__) from error
 
     def read(self, key: int) -> bool:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from threading import Event
 from typing import Any
 
 import pytest
@@ -100,8 +101,8 @@ def standing(fake: Lifecycle, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPa
                 return absent(cluster)
             return snapshot(
                 cluster,
-                verdicts[cluster.name],
-                () if verdicts[cluster.name] is Verdict.HEALTHY else ("it is late",),
+                verdicts.get(cluster.name, Verdict.HEALTHY),
+                () if verdicts.get(cluster.name, Verdict.HEALTHY) is Verdict.HEALTHY else ("it is late",),
             )
 
         return replace(with_readiness(load(name)), observe=observe)
@@ -293,10 +294,10 @@ def test_all_end_before_the_first_error_is_raised(capsys: pytest.CaptureFixture[
             raise EnvironmentTrouble("two")
 
     with pytest.raises(AddressTaken, match="one"):
-        run_all(act, [1, 2, 3])
+        run_all(act, [1, 2, 3], Event())
     assert sorted(done) == [1, 2, 3]
     assert "haops: two" in capsys.readouterr().err
-    run_all(act, [])
+    run_all(act, [], Event())
 
 
 def test_completion_offers_the_recorded_names(fake: Lifecycle) -> None:

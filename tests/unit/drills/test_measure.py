@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,14 +22,14 @@ FAULT = 1000 * MS
 def test_an_outage_is_the_gap_from_the_last_success_before_the_fault_to_the_first_after_it() -> None:
     seen = history(op(980), op(995, took_ms=2), op(1400, took_ms=3), op(1410))
     found = measure.outage(seen, Kind.WRITE, FAULT)
-    assert found == measure.Outage(gap_ms=406.0, recovery_ms=403.0, restored_ns=1403 * MS)
+    assert found == measure.Outage(gap_ms=406.0, recovery_ms=403.0)
 
 
 def test_a_later_and_longer_gap_is_the_outage() -> None:
     seen = history(op(999, took_ms=1), op(1010), op(1500), op(1510))
     found = measure.outage(seen, Kind.WRITE, FAULT)
     assert found is not None
-    assert (found.gap_ms, found.restored_ns) == (490.0, 1501 * MS)
+    assert found.gap_ms == 490.0
     assert found.recovery_ms == 11.0
 
 
@@ -65,7 +67,7 @@ def test_writes_and_reads_are_measured_apart() -> None:
 
 def test_without_a_success_before_it_the_outage_begins_with_the_fault() -> None:
     found = measure.outage(history(op(1200)), Kind.WRITE, FAULT)
-    assert found == measure.Outage(201.0, 201.0, 1201 * MS)
+    assert found == measure.Outage(201.0, 201.0)
 
 
 @given(histories(), st.integers(0, 6000))
@@ -77,20 +79,23 @@ def test_an_outage_is_never_negative_and_never_shorter_than_it_must_be(seen: His
     if found is not None:
         assert found.gap_ms >= 0
         assert found.recovery_ms >= 0
-        gap_ns = round(found.gap_ms * MS)
-        inside = (good.completed > found.restored_ns - gap_ns) & (good.completed < found.restored_ns)
-        assert not inside.any()
+        first_after = int(good.completed[good.sent >= fault].min())
+        before = good.completed[good.completed <= fault]
+        between = good.completed[(good.completed > fault) & (good.completed < first_after)]
+        if not len(between):
+            assert found.gap_ms >= (first_after - (before.max() if len(before) else fault)) / MS
 
 
 @given(histories(), st.integers(0, 6000))
 def test_more_failures_never_make_an_outage_shorter(seen: History, fault_ms: int) -> None:
     fault = fault_ms * MS
-    fewer = seen.select(np.arange(len(seen)) % 2 == 0)
+    outcome = np.where(np.arange(len(seen)) % 2 == 0, seen.outcome, Outcome.FAIL)
+    fewer = replace(seen, outcome=outcome)
     before, after = (measure.outage(h, Kind.WRITE, fault) for h in (seen, fewer))
     if before is not None and after is not None:
-        # A lost success inside the gap leaves it; one at its edge can only widen it, unless it was the last.
+        # Without a success before the fault the outage begins with the fault itself.
         good = fewer.of(Kind.WRITE, Outcome.OK, Outcome.MISS)
-        if good.completed.max() >= before.restored_ns and (good.completed <= fault).any():
+        if (good.completed <= fault).any():
             assert after.gap_ms >= before.gap_ms
 
 
@@ -260,3 +265,17 @@ def test_a_spread_takes_the_figures_that_exist() -> None:
     assert measure.spread([None, 3.0, 1.0, None, 10.0]) == Spread(3.0, 1.0, 10.0)
     assert measure.spread([None, None]) is None
     assert measure.spread([]) is None
+
+
+def test_the_load_is_back_when_its_last_client_is() -> None:
+    rows = [op(999, client=0), op(1100, client=0), op(999, client=1), op(1600, client=1), op(1700, client=0)]
+    back = measure.all_clients_back_ns(history(*rows), FAULT)
+    assert back is not None
+    assert 1600 * MS <= back < 1700 * MS
+
+
+def test_the_load_is_not_back_while_one_client_is_out() -> None:
+    seen = history(
+        op(999, client=0), op(1100, client=0), op(999, client=1), op(1600, outcome=Outcome.FAIL, client=1)
+    )
+    assert measure.all_clients_back_ns(seen, FAULT) is None

@@ -18,7 +18,8 @@ from haops.drills.playbook import read
 from haops.drills.result import DrillResult, DrillVerdict, Latency, Phase, Timeline, Trial
 from haops.drills.runner import DrillOrder, new_run, run_drill, run_folder
 from haops.drills.trial import TrialRun
-from haops.errors import ClusterUnhealthy, DeadlineExceeded, HaopsError, ImageUnavailable
+from haops.errors import BadInput, ClusterUnhealthy, DeadlineExceeded, HaopsError, ImageUnavailable
+from haops.runtime.port import ContainerState
 from haops.stores import load as load_store
 
 from ...fakes import FakeRuntime, make_cluster, snapshot, with_readiness
@@ -105,8 +106,27 @@ def bench(haops: Lifecycle, runtime: FakeRuntime, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(runner, "load_store", store)
     monkeypatch.setattr("haops.control.lifecycle.load", store)
     for name in ("redis", "zookeeper"):
-        haops.state.save(make_cluster(name))
+        cluster = make_cluster(name, owner=haops.state.owner())
+        haops.state.save(cluster)
+        runtime.of(cluster).nodes = {n.name: ContainerState.RUNNING for n in cluster.nodes}
     return made
+
+
+def test_a_cluster_of_another_store_is_not_drilled(bench: Bench) -> None:
+    bench.haops.state.save(make_cluster("zookeeper", name="redis", owner=bench.haops.state.owner()))
+    with pytest.raises(BadInput, match="is of zookeeper, not of redis"):
+        bench.drill("redis")
+    assert bench.seen == []
+
+
+def test_a_cluster_whose_containers_are_gone_is_started_and_its_data_kept(
+    bench: Bench, runtime: FakeRuntime
+) -> None:
+    cluster = bench.haops.state.get("redis")
+    runtime.of(cluster).nodes = {}
+    assert bench.drill("redis").verdict is DrillVerdict.PASS
+    assert bench.haops.state.get("redis").nodes == cluster.nodes
+    assert runtime.of(cluster).nodes == {}
 
 
 def test_a_run_does_every_trial_on_every_target_and_keeps_the_histories(bench: Bench) -> None:
