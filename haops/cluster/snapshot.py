@@ -107,6 +107,17 @@ class Snapshot:
         )
 
 
+def verdict_of(reasons: Sequence[str], *, serving: bool) -> Verdict:
+    """What the reasons against a cluster amount to; the same for every store.
+
+    Args:
+        serving: Whether the cluster can take writes, as far as can be seen.
+    """
+    if not serving:
+        return Verdict.DOWN
+    return Verdict.DEGRADED if reasons else Verdict.HEALTHY
+
+
 def not_up(nodes: Sequence[NodeView]) -> tuple[str, ...]:
     """A reason for each node that is not up."""
     return tuple(

@@ -35,7 +35,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A part of a trial: `before` the fault, `during` the outage, `after` it.
+    """A part of a trial: `before` the fault, `during` it until every client is back, `after` that.
 
     Args:
         start_s: Since the start of load.
@@ -92,7 +92,8 @@ class Trial:
 
     Args:
         write_outage_ms: The longest gap between two successful writes of any client, from the
-            last success before the fault on; None if writes never came back.
+            last success before the fault to the end of the load, so that a stall at the node's
+            return counts too; None if writes never came back.
         write_recovery_ms: From the fault to the first successful write that was sent after it.
         worst_client_outage_ms: The longest such gap that a single client saw for its writes.
         detected_ms: From the fault to the first server's word that the node is gone.
@@ -102,7 +103,7 @@ class Trial:
         appeared: Unknown writes that were found afterwards.
         harness_lag_ms: p99 of how late the harness itself sent an operation.
         offered_ops: Operations a second that the schedule asked for.
-        sent_ops: Operations a second that were sent before the fault.
+        sent_ops: Operations a second that succeeded before the fault.
     """
 
     number: int

@@ -27,6 +27,9 @@ from haops.stores.base import EventKind, StoreEvent, Workload
 _LISTED_IDS: Final = 1000
 _POLL_S: Final = 0.05
 _LOG_POLL_S: Final = 0.25
+# The fault's time is the engine's, which hears of a death after the dead node's peers may have: by
+# tens of ms here, by more on a busy machine.
+_ENGINE_NS: Final = 500_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,17 +200,20 @@ def _events(trial: TrialRun, victim: str, marks: Marks) -> tuple[TrialEvent, ...
     return tuple(sorted([*own, *heard], key=lambda event: event.at_s))
 
 
-def _told(trial: TrialRun, since_ns: int) -> list[StoreEvent]:
-    """What servers logged since a moment, with their times on this process's monotonic clock."""
+def _told(trial: TrialRun, fault_ns: int) -> list[StoreEvent]:
+    """What servers logged since the fault, with their times on this process's monotonic clock."""
     # Logs carry wall-clock time; one machine's two clocks differ by a constant over a trial.
     offset = time.time_ns() - time.monotonic_ns()
     lines = [
         line
         for node in trial.cluster.nodes
-        for line in trial.haops.runtime.logs(trial.cluster, node.name, since_ns=since_ns + offset)
+        for line in trial.haops.runtime.logs(
+            trial.cluster, node.name, since_ns=fault_ns - _ENGINE_NS + offset
+        )
     ]
     told = load_store(trial.cluster.store).events(lines)
-    return [replace(event, at_ns=event.at_ns - offset) for event in told]
+    # What a server noticed before the engine did counts as noticed at once.
+    return [replace(event, at_ns=max(event.at_ns - offset, fault_ns)) for event in told]
 
 
 def _seconds(moment_ns: int, marks: Marks) -> float:

@@ -10,7 +10,7 @@ from cassandra import DriverException, OperationTimedOut, RequestExecutionExcept
 from cassandra.cluster import NoHostAvailable
 from cassandra.protocol import ErrorMessage
 
-from haops.cluster.snapshot import Lag, NodeState, NodeView, Role, Snapshot, Verdict, not_up
+from haops.cluster.snapshot import Lag, NodeState, NodeView, Role, Snapshot, not_up, verdict_of
 from haops.cluster.spec import AddressMap, Cluster, Node
 from haops.parallel import ask_all
 from haops.runtime.port import Container
@@ -109,10 +109,7 @@ def judge(cluster: Cluster, reports: Reports) -> Snapshot:
     )
     lost = _ranges_without_quorum(cluster, members)
     reasons = [*lost, *_member_reasons(cluster, members, hints), *not_up(views)]
-    if lost or not members:
-        verdict = Verdict.DOWN
-    else:
-        verdict = Verdict.DEGRADED if reasons else Verdict.HEALTHY
+    verdict = verdict_of(reasons, serving=bool(members) and not lost)
     return Snapshot(cluster.name, cluster.store, cluster.mode, now(), verdict, tuple(reasons), views)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from haops.cluster.snapshot import Lag, NodeState, NodeView, Role, Snapshot, Verdict, not_up
+from haops.cluster.snapshot import Lag, NodeState, NodeView, Role, Snapshot, not_up, verdict_of
 from haops.cluster.spec import AddressMap, Cluster, Node, NodeKind
 from haops.parallel import ask_all
 from haops.runtime.port import Container
@@ -133,10 +133,7 @@ def judge(cluster: Cluster, reports: Reports) -> Snapshot:
         *_sentinel_reasons(cluster, reports, primaries),
         *not_up(views),
     ]
-    if not primaries:
-        verdict = Verdict.DOWN
-    else:
-        verdict = Verdict.DEGRADED if reasons else Verdict.HEALTHY
+    verdict = verdict_of(reasons, serving=bool(primaries))
     return Snapshot(cluster.name, cluster.store, cluster.mode, now(), verdict, tuple(reasons), views)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from haops.cluster.snapshot import Lag, NodeState, NodeView, Role, Snapshot, Verdict, not_up
+from haops.cluster.snapshot import Lag, NodeState, NodeView, Role, Snapshot, not_up, verdict_of
 from haops.cluster.spec import Cluster, Node
 from haops.parallel import ask_all
 from haops.runtime.port import Container
@@ -112,10 +112,7 @@ def judge(cluster: Cluster, reports: Reports) -> Snapshot:
     newest = max((r.zxid for r in servers.values()), default=0)
     views = tuple(_view(node, reports[node.name], newest) for node in cluster.nodes)
     reasons = [*_leader_reasons(cluster, servers, leaders), *not_up(views)]
-    if not leaders or len(servers) < majority(cluster):
-        verdict = Verdict.DOWN
-    else:
-        verdict = Verdict.DEGRADED if reasons else Verdict.HEALTHY
+    verdict = verdict_of(reasons, serving=bool(leaders) and len(servers) >= majority(cluster))
     return Snapshot(cluster.name, cluster.store, cluster.mode, now(), verdict, tuple(reasons), views)
 
 

@@ -57,9 +57,10 @@ class ZooKeeperReadiness:
         client = connect(self._cluster.servers)
         try:
             client.start(timeout=_PROOF_S)
-            client.ensure_path(_PROOF_PATH)
-            client.get(_PROOF_PATH)
-            client.delete(_PROOF_PATH)
+            # The plain calls wait for ever if the majority goes in between.
+            client.ensure_path_async(_PROOF_PATH).get(timeout=_PROOF_S)
+            client.get_async(_PROOF_PATH).get(timeout=_PROOF_S)
+            client.delete_async(_PROOF_PATH).get(timeout=_PROOF_S)
         except (KazooException, KazooTimeoutError) as error:
             return {first: f"a client's first write ({first_line(error)})"}
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import (
@@ -73,7 +73,7 @@ class ZooKeeperWorkload:
         """Make the parents."""
         with self._session() as client:
             for number in range(clients):
-                client.ensure_path(self._parent(number))
+                client.ensure_path_async(self._parent(number)).get(timeout=_CONNECT_S)
 
     def client(self, number: int) -> ZooKeeperClient:
         """A session that prefers a server of its own, so that clients spread over the ensemble."""
@@ -91,22 +91,30 @@ class ZooKeeperWorkload:
         found: set[int] = set()
         with self._session() as client:
             for number in range(clients):
-                client.sync(self._parent(number))
-                found.update(int(name) for name in client.get_children(self._parent(number)))
+                parent = self._parent(number)
+                client.sync_async(parent).get(timeout=_CONNECT_S)
+                names = client.get_children_async(parent).get(timeout=_CONNECT_S)
+                found.update(int(name) for name in names)
         return found
 
     def clean(self) -> None:
-        """Delete the run's nodes, many requests in flight at a time."""
+        """Delete the run's nodes, many requests in flight at a time; what is not there is fine."""
+
+        def wait_for(requests: list[Any]) -> None:
+            for request in requests:
+                with contextlib.suppress(NoNodeError):
+                    request.get(timeout=_CONNECT_S)
+
         with self._session() as client:
-            for number in range(client_count := len(client.get_children(self._root))):
-                parent = self._parent(number)
-                pending = [client.delete_async(f"{parent}/{name}") for name in client.get_children(parent)]
-                for request in pending:
-                    with contextlib.suppress(NoNodeError):
-                        request.get(timeout=_CONNECT_S)
-                client.delete(parent)
-            if client_count:
-                client.delete(self._root)
+            try:
+                numbers = client.get_children_async(self._root).get(timeout=_CONNECT_S)
+            except NoNodeError:
+                return
+            for parent in (f"{self._root}/{number}" for number in numbers):
+                names = client.get_children_async(parent).get(timeout=_CONNECT_S)
+                wait_for([client.delete_async(f"{parent}/{name}") for name in names])
+                wait_for([client.delete_async(parent)])
+            wait_for([client.delete_async(self._root)])
 
     def _parent(self, number: int) -> str:
         return f"{self._root}/{number}"
