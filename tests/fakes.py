@@ -12,7 +12,7 @@ from pathlib import Path
 from haops.cluster.snapshot import NodeState, NodeView, Role, Snapshot, Verdict
 from haops.cluster.spec import Cluster, Node, Phase, StoreName
 from haops.control.wait import Clock
-from haops.runtime.port import Container, ContainerState, Leftovers, LogLine
+from haops.runtime.port import Container, ContainerState, Death, Leftovers, LogLine
 from haops.stores import load
 from haops.stores.base import Readiness, Store
 
@@ -196,11 +196,11 @@ class FakeRuntime:
         self._call("all_containers")
         return []
 
-    def kill(self, cluster: Cluster, node: str) -> int:
+    def kill(self, cluster: Cluster, node: str) -> Death:
         self.before_kill()
         self._call("kill", node)
         self.of(cluster).nodes[node] = ContainerState.STOPPED
-        return self.moment_ns()
+        return Death(self.moment_ns(), self.moment_ns())
 
     def start(self, cluster: Cluster, node: str) -> None:
         self._call("start", node)

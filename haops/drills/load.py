@@ -291,32 +291,27 @@ class ClientLoop:
     def _write(self, intended: int) -> None:
         key = self._next_key
         self._next_key += MAX_CLIENTS
-        outcome, error = Outcome.OK, ""
-        sent = time.monotonic_ns()
-        try:
-            self._client.write(key)
-        except OperationFailed as failure:
-            outcome, error = Outcome.FAIL, str(failure)
-        except OutcomeUnknown as failure:
-            outcome, error = Outcome.INFO, str(failure)
-        except Exception as failure:  # a driver's own surprise: its class stands in the result
-            outcome, error = Outcome.INFO, type(failure).__name__
-        completed = time.monotonic_ns()
-        self._recorder.record(Kind.WRITE, key, intended, sent, completed, outcome, error)
+        sent, outcome = self._attempt(Kind.WRITE, self._client.write, key, intended)
         if outcome is Outcome.OK:
             self._shared.written[self._number] = sent
             self._recent.append(key)
             if len(self._recent) > _RECENT:
                 del self._recent[0]
-        self._count(outcome)
 
     def _read(self, intended: int) -> None:
         key = self._random.choice(self._recent)
-        outcome, error = Outcome.OK, ""
+        sent, outcome = self._attempt(Kind.READ, self._client.read, key, intended)
+        if outcome in (Outcome.OK, Outcome.MISS):
+            self._shared.read[self._number] = sent
+
+    def _attempt(
+        self, kind: Kind, act: Callable[[int], bool | None], key: int, intended: int
+    ) -> tuple[int, Outcome]:
+        """Do one operation and record it; returns when it was sent, and what became of it."""
+        error = ""
         sent = time.monotonic_ns()
         try:
-            if not self._client.read(key):
-                outcome = Outcome.MISS
+            outcome = Outcome.MISS if act(key) is False else Outcome.OK
         except OperationFailed as failure:
             outcome, error = Outcome.FAIL, str(failure)
         except OutcomeUnknown as failure:
@@ -324,10 +319,9 @@ class ClientLoop:
         except Exception as failure:  # a driver's own surprise: its class stands in the result
             outcome, error = Outcome.INFO, type(failure).__name__
         completed = time.monotonic_ns()
-        self._recorder.record(Kind.READ, key, intended, sent, completed, outcome, error)
-        if outcome in (Outcome.OK, Outcome.MISS):
-            self._shared.read[self._number] = sent
+        self._recorder.record(kind, key, intended, sent, completed, outcome, error)
         self._count(outcome)
+        return sent, outcome
 
     def _count(self, outcome: Outcome) -> None:
         self._shared.done[self._number] += 1

@@ -36,11 +36,17 @@ class Outage:
     recovery_ms: float
 
 
-def outage(history: History, kind: Kind, fault_ns: int) -> Outage | None:
-    """The outage of all clients together; None if there was no success after the fault."""
+def outage(history: History, kind: Kind, fault_ns: int, dead_ns: int | None = None) -> Outage | None:
+    """The outage of all clients together; None if there was no success after the fault.
+
+    Args:
+        fault_ns: The fault's beginning, from which the outage counts.
+        dead_ns: When it had certainly taken effect; a success counts as recovery only if it was
+            sent after that. The beginning itself if not given.
+    """
     tried = history.of(kind)
     successes = tried.of(kind, Outcome.OK, Outcome.MISS)
-    after = successes.sent >= fault_ns
+    after = successes.sent >= (fault_ns if dead_ns is None else dead_ns)
     if not after.any():
         return None
     first = int(successes.completed[after].min())
@@ -60,28 +66,31 @@ def _longest_gap(completed: Ints, fault_ns: int, end_ns: int) -> int:
     return int(np.diff(marks).max())
 
 
-def all_clients_back_ns(history: History, fault_ns: int) -> int | None:
-    """When the last client had its first success of each kind it tried after the fault; None if one had none."""
+def all_clients_back_ns(history: History, dead_ns: int) -> int | None:
+    """When the last client had its first success, of each kind it tries, sent after a node's death.
+
+    None if one client had none.
+    """
     moments = []
     for kind in Kind:
         tried = history.of(kind)
         for client in np.unique(tried.process):
             mine = tried.select(tried.process == client).of(kind, Outcome.OK, Outcome.MISS)
-            back = mine.completed[mine.sent >= fault_ns]
+            back = mine.completed[mine.sent >= dead_ns]
             if not len(back):
                 return None
             moments.append(int(back.min()))
     return max(moments, default=None)
 
 
-def worst_client_ms(history: History, kind: Kind, fault_ns: int) -> float | None:
-    """The longest gap that one client saw; None if some client never succeeded again."""
+def worst_client_ms(history: History, kind: Kind, fault_ns: int, dead_ns: int | None = None) -> float | None:
+    """The longest gap that one client saw; None if some client never succeeded again. See `outage`."""
     tried = history.of(kind)
     gaps = []
     for client in np.unique(history.process):
         all_mine = tried.select(tried.process == client)
         mine = all_mine.of(kind, Outcome.OK, Outcome.MISS)
-        if not (mine.sent >= fault_ns).any():
+        if not (mine.sent >= (fault_ns if dead_ns is None else dead_ns)).any():
             return None
         gaps.append(_longest_gap(np.sort(mine.completed), fault_ns, int(all_mine.completed.max())) / _MS)
     return max(gaps, default=None)

@@ -27,9 +27,6 @@ from haops.stores.base import EventKind, StoreEvent, Workload
 _LISTED_IDS: Final = 1000
 _POLL_S: Final = 0.05
 _LOG_POLL_S: Final = 0.25
-# The fault's time is the engine's, which hears of a death after the dead node's peers may have: by
-# tens of ms here, by more on a busy machine.
-_ENGINE_NS: Final = 500_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +50,14 @@ class Marks:
 
     Args:
         start: Of the load; what came before `steady` was warm-up.
+        fault: When the engine was told to kill: the zero of all figures.
+        dead: When it had seen the end.
     """
 
     start: int
     steady: int
     fault: int
+    dead: int
     restarted: int
     rejoined: int | None
     end: int
@@ -75,8 +75,8 @@ def run_trial(trial: TrialRun) -> tuple[Trial, History]:
         time.sleep((steady - time.monotonic_ns()) / 1e9 + phases.steady.total_seconds())
         trial.say(f"{cluster.name}: SIGKILL {victim}")
         with killer.killed(victim) as fault:
-            _await_writes(load, fault.at_ns, phases.recover_within.total_seconds())
-            _await_detection(trial, fault.at_ns, phases.detect_within.total_seconds())
+            _await_writes(load, fault.death.seen_ns, phases.recover_within.total_seconds())
+            _await_detection(trial, fault.death.sent_ns, phases.detect_within.total_seconds())
             time.sleep(phases.dead.total_seconds())
             restarted = time.monotonic_ns()
             killer.undo(fault)
@@ -86,15 +86,15 @@ def run_trial(trial: TrialRun) -> tuple[Trial, History]:
         end = time.monotonic_ns()
         history = load.finish()
     found = trial.workload.read_back(trial.plan.clients)
-    marks = Marks(start, steady, fault.at_ns, restarted, rejoined, end)
+    marks = Marks(start, steady, fault.death.sent_ns, fault.death.seen_ns, restarted, rejoined, end)
     return _figures(trial, victim, history, check_elements(history, found), marks), history
 
 
-def _await_writes(load: LoadGenerator, fault_ns: int, deadline_s: float) -> None:
+def _await_writes(load: LoadGenerator, dead_ns: int, deadline_s: float) -> None:
     """Until every client has written after the fault; without success the drill goes on and tells."""
     end = time.monotonic() + deadline_s
     while time.monotonic() < end:
-        if min(load.progress().written) > fault_ns:
+        if min(load.progress().written) > dead_ns:
             return
         time.sleep(_POLL_S)
 
@@ -124,9 +124,9 @@ def _await_rejoin(trial: TrialRun, deadline_s: float) -> int | None:
 
 
 def _figures(trial: TrialRun, victim: str, history: History, elements: Elements, marks: Marks) -> Trial:
-    writes = measure.outage(history, Kind.WRITE, marks.fault)
-    reads = measure.outage(history, Kind.READ, marks.fault)
-    restored = min(measure.all_clients_back_ns(history, marks.fault) or marks.end, marks.end)
+    writes = measure.outage(history, Kind.WRITE, marks.fault, marks.dead)
+    reads = measure.outage(history, Kind.READ, marks.fault, marks.dead)
+    restored = min(measure.all_clients_back_ns(history, marks.dead) or marks.end, marks.end)
     events = _events(trial, victim, marks)
     figures = _judged(trial, history, elements, marks, writes, reads)
     verdict, reasons = judge(figures, trial.budget)
@@ -139,7 +139,7 @@ def _figures(trial: TrialRun, victim: str, history: History, elements: Elements,
         read_outage_ms=figures.read_outage_ms,
         write_recovery_ms=writes.recovery_ms if writes else None,
         read_recovery_ms=reads.recovery_ms if reads else None,
-        worst_client_outage_ms=measure.worst_client_ms(history, Kind.WRITE, marks.fault),
+        worst_client_outage_ms=measure.worst_client_ms(history, Kind.WRITE, marks.fault, marks.dead),
         detected_ms=_first(events, EventKind.DETECTED, marks),
         promoted_ms=_first(events, EventKind.PROMOTED, marks),
         acked=elements.acked,
@@ -207,13 +207,10 @@ def _told(trial: TrialRun, fault_ns: int) -> list[StoreEvent]:
     lines = [
         line
         for node in trial.cluster.nodes
-        for line in trial.haops.runtime.logs(
-            trial.cluster, node.name, since_ns=fault_ns - _ENGINE_NS + offset
-        )
+        for line in trial.haops.runtime.logs(trial.cluster, node.name, since_ns=fault_ns + offset)
     ]
     told = load_store(trial.cluster.store).events(lines)
-    # What a server noticed before the engine did counts as noticed at once.
-    return [replace(event, at_ns=max(event.at_ns - offset, fault_ns)) for event in told]
+    return [replace(event, at_ns=event.at_ns - offset) for event in told]
 
 
 def _seconds(moment_ns: int, marks: Marks) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from haops.cluster.spec import Cluster
 from haops.faults.ledger import Ledger
 from haops.interrupts import uninterrupted
-from haops.runtime.port import Runtime
+from haops.runtime.port import Death, Runtime
 
 
 @dataclass(slots=True)
@@ -17,12 +17,12 @@ class ActiveFault:
     """A fault between its cause and its undo.
 
     Args:
-        at_ns: When it acted, CLOCK_MONOTONIC.
+        death: When it acted.
         undone: Whether `undo` has run.
     """
 
     node: str
-    at_ns: int
+    death: Death
     undone: bool = False
 
 
@@ -39,10 +39,10 @@ class Killer:
     def killed(self, node: str) -> Iterator[ActiveFault]:
         """Kill on entry; whatever happens in between, the node runs again at the end."""
         entry = self._ledger.register(node, "kill", "start", self._run)
-        fault = ActiveFault(node, 0)
+        fault = ActiveFault(node, Death(0, 0))
         try:
             with uninterrupted():
-                fault.at_ns = self._runtime.kill(self._cluster, node)
+                fault.death = self._runtime.kill(self._cluster, node)
             yield fault
         finally:
             with uninterrupted():

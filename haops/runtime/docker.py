@@ -24,7 +24,7 @@ from haops.errors import (
     SubnetTaken,
 )
 from haops.runtime import labels
-from haops.runtime.port import Container, ContainerState, Leftovers, LogLine
+from haops.runtime.port import Container, ContainerState, Death, Leftovers, LogLine
 
 Param = ParamSpec("Param")
 Answer = TypeVar("Answer")
@@ -129,13 +129,8 @@ class DockerRuntime:
         return self._client.containers.get(view.id)
 
     @_translated
-    def kill(self, cluster: Cluster, node: str) -> int:
-        """SIGKILL, then wait until the engine has seen the end.
-
-        The moment is the engine's own: it is later than the process's death by
-        the time of a system call, so nothing that is sent after it can have
-        been answered by the dead process.
-        """
+    def kill(self, cluster: Cluster, node: str) -> Death:
+        """SIGKILL, then wait until the engine has seen the end."""
         handle = self._handle(cluster, node)
         sent_ns = time.monotonic_ns()
         handle.kill("SIGKILL")
@@ -143,7 +138,7 @@ class DockerRuntime:
         seen_ns = time.monotonic_ns()
         handle.reload()
         finished = _unix_ns(handle.attrs["State"]["FinishedAt"]) - (time.time_ns() - time.monotonic_ns())
-        return min(max(finished, sent_ns), seen_ns)
+        return Death(sent_ns, min(max(finished, sent_ns), seen_ns))
 
     @_translated
     def start(self, cluster: Cluster, node: str) -> None:

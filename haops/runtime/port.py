@@ -60,6 +60,19 @@ class Leftovers:
     expires: str
 
 
+@dataclass(frozen=True, slots=True)
+class Death:
+    """When a process was killed, CLOCK_MONOTONIC in ns; its end lies between the two.
+
+    Args:
+        sent_ns: When the engine was told to kill it: what others notice, they notice after this.
+        seen_ns: When the engine had seen its end: nothing sent after this can it have answered.
+    """
+
+    sent_ns: int
+    seen_ns: int
+
+
 class Runtime(Protocol):
     """The container engine, as far as haops uses it."""
 
@@ -79,8 +92,8 @@ class Runtime(Protocol):
         """Every container with haops' labels, of every owner."""
         ...
 
-    def kill(self, cluster: Cluster, node: str) -> int:
-        """SIGKILL the node's process; returns the moment of it (monotonic ns) when the container has ended."""
+    def kill(self, cluster: Cluster, node: str) -> Death:
+        """SIGKILL the node's process; returns when the container has ended."""
         ...
 
     def start(self, cluster: Cluster, node: str) -> None:

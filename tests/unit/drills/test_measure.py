@@ -279,3 +279,11 @@ def test_the_load_is_not_back_while_one_client_is_out() -> None:
         op(999, client=0), op(1100, client=0), op(999, client=1), op(1600, outcome=Outcome.FAIL, client=1)
     )
     assert measure.all_clients_back_ns(seen, FAULT) is None
+
+
+def test_a_write_that_the_dying_node_still_answered_is_no_recovery() -> None:
+    seen = history(op(999), op(1002), op(1500))
+    found = measure.outage(seen, Kind.WRITE, FAULT, FAULT + 20 * MS)
+    assert found is not None
+    assert found.recovery_ms == pytest.approx(501, abs=1)
+    assert measure.all_clients_back_ns(seen, FAULT + 20 * MS) == seen.completed.max()

@@ -34,7 +34,7 @@ def test_a_killed_node_is_dead_inside_and_runs_again_afterwards(
     killer: Killer, runtime: FakeRuntime, ledger: Ledger
 ) -> None:
     with killer.killed("redis-1") as fault:
-        assert (fault.node, fault.at_ns, fault.undone) == ("redis-1", 42, False)
+        assert (fault.node, fault.death.seen_ns, fault.undone) == ("redis-1", 42, False)
         assert state(runtime) is ContainerState.STOPPED
         assert [f.node for f in ledger.open_faults()] == ["redis-1"]
     assert fault.undone
