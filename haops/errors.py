@@ -95,10 +95,6 @@ class Busy(HaopsError):
     """Another process is at work on the cluster; says which, and on what."""
 
 
-class Unsupported(BadInput):
-    """The store has no such capability."""
-
-
 class Interrupted(HaopsError):
     """The user pressed Ctrl-C, or the process was asked to end."""
 

@@ -192,10 +192,6 @@ class FakeRuntime:
         self._call("containers", cluster.name)
         return {n: container(cluster, n, s) for n, s in self.of(cluster).nodes.items()}
 
-    def all_containers(self) -> Sequence[Container]:
-        self._call("all_containers")
-        return []
-
     def kill(self, cluster: Cluster, node: str) -> Death:
         self.before_kill()
         self._call("kill", node)

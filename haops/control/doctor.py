@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -46,9 +46,6 @@ class Finding:
     level: Level
     detail: str
     fix: str | None = None
-
-
-Check = Callable[[Lifecycle], Iterator[Finding]]
 
 
 def examine(haops: Lifecycle) -> tuple[Finding, ...]:

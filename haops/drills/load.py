@@ -105,20 +105,9 @@ class LoadGenerator:
 
     def __enter__(self) -> LoadGenerator:
         barrier = self._context.Barrier(self._plan.processes + 1)
-        for number in range(self._plan.processes):
-            ours, theirs = self._context.Pipe()
-            mine = tuple(range(number, self._plan.clients, self._plan.processes))
-            job = _Job(self._cluster, self._run, self._plan, mine)
-            process = self._context.Process(
-                target=_work,
-                args=(job, self._shared, barrier, theirs),
-                daemon=True,
-                name=f"haops-load-{number}",
-            )
-            process.start()
-            theirs.close()
-            self._workers.append((process, ours))
         try:
+            for number in range(self._plan.processes):
+                self._launch(number, barrier)
             barrier.wait(timeout=_CONNECT_S)
         except threading.BrokenBarrierError:
             self._end()
@@ -129,6 +118,17 @@ class LoadGenerator:
             self._end()
             raise
         return self
+
+    def _launch(self, number: int, barrier: Barrier) -> None:
+        ours, theirs = self._context.Pipe()
+        mine = tuple(range(number, self._plan.clients, self._plan.processes))
+        job = _Job(self._cluster, self._run, self._plan, mine)
+        process = self._context.Process(
+            target=_work, args=(job, self._shared, barrier, theirs), daemon=True, name=f"haops-load-{number}"
+        )
+        process.start()
+        theirs.close()
+        self._workers.append((process, ours))
 
     def __exit__(self, *_: object) -> None:
         self._end()

@@ -84,6 +84,7 @@ class DockerRuntime:
                 raise _unavailable(error) from error
         return self._connected
 
+    @_translated
     def ping(self) -> str:
         """The engine's version."""
         return str(self._client.version()["Version"])
@@ -108,19 +109,10 @@ class DockerRuntime:
     @_translated
     def containers(self, cluster: Cluster) -> Mapping[str, Container]:
         """The cluster's containers by node name."""
-        found = self._find({labels.CLUSTER: cluster.name, labels.OWNER: cluster.owner})
-        return {c.node: c for c in found if c.node}
-
-    @_translated
-    def all_containers(self) -> Sequence[Container]:
-        """Every container with haops' labels."""
-        return self._find({labels.CLUSTER: None})
-
-    def _find(self, wanted: Mapping[str, str | None]) -> list[Container]:
-        filters = [key if value is None else f"{key}={value}" for key, value in wanted.items()]
+        wanted = [f"{labels.CLUSTER}={cluster.name}", f"{labels.OWNER}={cluster.owner}"]
         # The low-level call: the high-level one inspects each container once more.
-        rows = self._client.api.containers(all=True, filters={"label": filters})
-        return [_container(row) for row in rows]
+        rows = self._client.api.containers(all=True, filters={"label": wanted})
+        return {c.node: c for c in map(_container, rows) if c.node}
 
     def _handle(self, cluster: Cluster, node: str) -> Any:
         view = self.containers(cluster).get(node)

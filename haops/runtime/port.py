@@ -88,10 +88,6 @@ class Runtime(Protocol):
         """The cluster's containers by node name, whatever state they are in."""
         ...
 
-    def all_containers(self) -> Sequence[Container]:
-        """Every container with haops' labels, of every owner."""
-        ...
-
     def kill(self, cluster: Cluster, node: str) -> Death:
         """SIGKILL the node's process; returns when the container has ended."""
         ...

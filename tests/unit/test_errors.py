@@ -20,7 +20,6 @@ def test_an_error_without_extras_is_its_message_alone() -> None:
     [
         (errors.HaopsError, 1),
         (errors.BadInput, 2),
-        (errors.Unsupported, 2),
         (errors.EnvironmentTrouble, 3),
         (errors.EngineUnavailable, 3),
         (errors.ImageUnavailable, 3),
