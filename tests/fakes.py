@@ -11,7 +11,7 @@ from pathlib import Path
 
 from haops.cluster.snapshot import NodeState, NodeView, Role, Snapshot, Verdict
 from haops.cluster.spec import Cluster, Node, Phase, StoreName
-from haops.control.wait import Clock
+from haops.wait import Clock
 from haops.runtime.port import Container, ContainerState, Death, Leftovers, LogLine
 from haops.stores import load
 from haops.stores.base import Readiness, Store
@@ -142,7 +142,7 @@ class FakeRuntime:
     """The `Runtime` in memory.
 
     `fail[method]` holds what the method's next calls raise, one after the other (None: nothing).
-    `dies` names nodes that end as soon as they are started; `half` creates only the first node
+    `answer` is what commands run in a node's container come to. `dies` names nodes that end as soon as they are started; `half` creates only the first node
     before a failure of `compose_up`, as a crash in the middle does.
     """
 
@@ -156,6 +156,7 @@ class FakeRuntime:
         self.calls: list[tuple[str, ...]] = []
         self.projects: list[str] = []
         self.before_kill: Callable[[], None] = lambda: None
+        self.answer: Callable[[str, Sequence[str]], tuple[int, str]] = lambda node, argv: (0, "")
         self.moment_ns: Callable[[], int] = lambda: 42
 
     def _call(self, method: str, *about: str) -> None:
@@ -202,6 +203,14 @@ class FakeRuntime:
         self._call("start", node)
         self.of(cluster).nodes[node] = ContainerState.RUNNING
 
+    def stop(self, cluster: Cluster, node: str, *, grace_s: float) -> None:
+        self._call("stop", node)
+        self.of(cluster).nodes[node] = ContainerState.STOPPED
+
+    def execute(self, cluster: Cluster, node: str, argv: Sequence[str]) -> tuple[int, str]:
+        self._call("execute", node, *argv)
+        return self.answer(node, argv)
+
     def pause(self, cluster: Cluster, node: str) -> None:
         self._call("pause", node)
         self.of(cluster).nodes[node] = ContainerState.PAUSED
@@ -212,6 +221,10 @@ class FakeRuntime:
 
     def discard(self, cluster: Cluster, node: str) -> None:
         self._call("discard", node)
+        self.of(cluster).nodes.pop(node, None)
+
+    def forget_disk(self, cluster: Cluster, node: str) -> None:
+        self._call("forget_disk", node)
         self.of(cluster).nodes.pop(node, None)
 
     def logs(

@@ -113,8 +113,13 @@ case ${1:-} in
         commands bash ip tc iptables
         version iptables --version
         ;;
+    guard)
+        commands python3 haops
+        entrypoint /usr/local/bin/haops
+        version haops --version
+        ;;
     *)
-        echo "usage: contract.sh redis|zookeeper|cassandra|tools" >&2
+        echo "usage: contract.sh redis|zookeeper|cassandra|tools|guard" >&2
         exit 2
         ;;
 esac

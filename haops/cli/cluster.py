@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from haops.cli import output as shapes
-from haops.cli.context import cluster_names, lifecycle
+from haops.cli.context import cluster_names, lifecycle, operations
 from haops.cli.output import Output, OutputOption
 from haops.cluster.snapshot import NodeState, Snapshot, Verdict
 from haops.cluster.spec import Cluster, ClusterSpec, StoreName, check_store
@@ -321,13 +321,21 @@ def down(
 
 
 def heal(names: NameArgument = None) -> None:
-    """Undo what a drill that was killed left behind: start stopped nodes, thaw frozen ones."""
-    haops = lifecycle()
+    """Undo what was left behind by a haops that was killed.
+
+    Starts stopped nodes, thaws frozen ones, and finishes or puts back an operation
+    that was cut off.
+    """
+    work = operations()
+    haops = work.lifecycle
     clusters, troubles = (chosen(haops, names), list[HaopsError]()) if names else readable(haops)
     healed = []
     for cluster in clusters:
         try:
             healed += [f"{cluster.name}/{node}" for node in haops.heal(cluster)]
+            for said in work.mend(cluster):
+                shapes.err().print(f"{cluster.name}: {said}", markup=False)
+                healed.append(cluster.name)
         except HaopsError as error:  # one cluster in trouble or in use does not keep the others from help
             troubles.append(error)
     shapes.err().print(f"healed {', '.join(healed)}" if healed else "nothing to heal")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from haops.control.execute import Operations
     from haops.control.lifecycle import Lifecycle
 
 
@@ -18,6 +19,13 @@ def lifecycle() -> Lifecycle:
     from haops.runtime.docker import DockerRuntime
 
     return Lifecycle(StateDir(), DockerRuntime(), _resolve)
+
+
+def operations() -> Operations:
+    """Planned work on standing clusters."""
+    from haops.control.execute import Operations
+
+    return Operations(lifecycle())
 
 
 def _resolve(store: str, override: str | None) -> str:

@@ -54,7 +54,7 @@ def build(
 
 @app.command("check", epilog="Example: haops images check redis --image redis:8")
 def check(
-    store: Annotated[str, typer.Argument(help="redis, zookeeper, cassandra or tools.")],
+    store: Annotated[str, typer.Argument(help="redis, zookeeper, cassandra, tools or guard.")],
     image: Annotated[str | None, typer.Option(help="Another image to hold against the contract.")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from haops import __version__
-from haops.cli import cluster, doctor, drill, images
+from haops.cli import cluster, doctor, drill, guard, images, operate
 from haops.errors import EXIT_BUG, EXIT_INTERRUPTED, HaopsError, Interrupted
 
 # Filled by --debug; an error may come before or after the options are read.
@@ -30,6 +30,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help takes half the time: 110 ms, not 190
 )
 cluster.register(app)
+operate.register(app)
+guard.register(app)
 app.add_typer(drill.app, name="drill")
 app.add_typer(images.app, name="images")
 app.command("doctor", epilog="Example: haops doctor -o json")(doctor.doctor)

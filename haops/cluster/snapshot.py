@@ -74,6 +74,11 @@ class NodeView:
         ownership: Share of the data this node keeps a copy of, 0 to 1 (Cassandra).
         version: The server's version.
         detail: What else the store says, for `-o wide`.
+        position: How far the node's copy has got: replication offset in bytes (Redis),
+            last zxid (ZooKeeper).
+        priority: A replica's priority for promotion, lower first; 0 is never (Redis).
+        zone: Where it stands, if `up` was told.
+        follows: The node that a replica copies from, or that a Sentinel takes for the primary.
     """
 
     name: str
@@ -86,6 +91,10 @@ class NodeView:
     ownership: float | None = None
     version: str | None = None
     detail: str = ""
+    position: int | None = None
+    priority: int | None = None
+    zone: str | None = None
+    follows: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

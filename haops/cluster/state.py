@@ -173,13 +173,17 @@ class StateDir:
         shutil.rmtree(self.cluster_dir(name), ignore_errors=True)
 
     @contextlib.contextmanager
-    def lock(self, name: str, purpose: str) -> Iterator[None]:
+    def lock(self, name: str, purpose: str, *, part: str = "") -> Iterator[None]:
         """Hold the one lock of cluster `name`; the kernel releases it if this process dies.
+
+        Args:
+            part: A lock of its own beside the cluster's, such as its guards'.
 
         Raises:
             Busy: Another process holds it; says which and for what.
         """
-        path = self.root / "locks" / check_name(name)
+        # A cluster's name has no dot in it.
+        path = self.root / "locks" / (f"{check_name(name)}.{part}" if part else check_name(name))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+", encoding="utf-8")

@@ -16,8 +16,8 @@ from typing import Final
 from haops.cluster.snapshot import Snapshot, Verdict
 from haops.cluster.spec import Cluster, ClusterSpec, Node, Phase
 from haops.cluster.state import StateDir
+from haops.control.journal import Journal, last_open, unfinished
 from haops.control.progress import NodeProgress, Report, silent
-from haops.control.wait import REAL_CLOCK, Clock
 from haops.errors import (
     AddressTaken,
     BadInput,
@@ -34,6 +34,7 @@ from haops.runtime.compose import write_project
 from haops.runtime.port import Container, ContainerState, Runtime
 from haops.stores import load
 from haops.stores.base import NodePlan, Store
+from haops.wait import REAL_CLOCK, Clock
 
 UP_DEADLINE_S: Final = 120.0
 _POLL_S: Final = 0.1
@@ -168,6 +169,13 @@ class Lifecycle:
                 cluster = self._move(cluster, tried)
             else:
                 return cluster
+
+    def lay_out(self, cluster: Cluster) -> None:
+        """Record a cluster whose nodes have changed, and create and start the containers that are missing."""
+        self.state.save(cluster)
+        context = load(cluster.store).render_context(cluster)
+        write_project(cluster, context, self.state.cluster_dir(cluster.name))
+        self.runtime.compose_up(cluster, self.state.cluster_dir(cluster.name))
 
     def _clear_the_way(self, cluster: Cluster) -> None:
         """What Compose would not do by itself.
@@ -318,7 +326,17 @@ class Lifecycle:
 
     def observe(self, cluster: Cluster) -> Snapshot:
         """One look at a cluster, with its containers' states where the engine tells them."""
-        return load(cluster.store).observe(cluster, self.containers(cluster))
+        snapshot = load(cluster.store).observe(cluster, self.containers(cluster))
+        return self._with_unfinished(cluster, snapshot)
+
+    def _with_unfinished(self, cluster: Cluster, snapshot: Snapshot) -> Snapshot:
+        """A plan that was cut off is a reason against a cluster, however well it serves."""
+        record = last_open(Journal(self.state.cluster_dir(cluster.name)).read())
+        if record is None or self.state.locked(cluster.name):
+            return snapshot
+        reason = f"{unfinished(record)}: finish it or have it put back by: haops heal {cluster.name}"
+        verdict = Verdict.DEGRADED if snapshot.verdict is Verdict.HEALTHY else snapshot.verdict
+        return replace(snapshot, verdict=verdict, reasons=(*snapshot.reasons, reason))
 
     def containers(self, cluster: Cluster) -> Mapping[str, Container]:
         """The cluster's containers by node."""

@@ -15,7 +15,6 @@ from haops.cluster.snapshot import Snapshot, Verdict
 from haops.cluster.spec import Cluster, ClusterSpec, Phase, StoreName
 from haops.cluster.state import disk_trouble
 from haops.control.lifecycle import Lifecycle
-from haops.control.wait import wait_until
 from haops.drills.history import save
 from haops.drills.load import LoadPlan
 from haops.drills.measure import spread
@@ -32,6 +31,7 @@ from haops.drills.trial import TrialRun, run_trial
 from haops.errors import BadInput, HaopsError
 from haops.stores import load as load_store
 from haops.stores.base import Workload
+from haops.wait import wait_until
 
 _HEALTHY_S: Final = 60.0
 # More than any trial writes with one client: keys of trials never meet.

@@ -11,7 +11,6 @@ from haops.checkers.elements import Elements, check_elements
 from haops.cluster.snapshot import Verdict
 from haops.cluster.spec import Cluster
 from haops.control.lifecycle import Lifecycle
-from haops.control.wait import wait_until
 from haops.drills import measure
 from haops.drills.history import History, Kind, Outcome
 from haops.drills.load import LoadGenerator, LoadPlan
@@ -23,6 +22,7 @@ from haops.faults.catalogue import Killer
 from haops.faults.ledger import Ledger
 from haops.stores import load as load_store
 from haops.stores.base import EventKind, StoreEvent, Workload
+from haops.wait import wait_until
 
 _LISTED_IDS: Final = 1000
 _POLL_S: Final = 0.05

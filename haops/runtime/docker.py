@@ -138,6 +138,17 @@ class DockerRuntime:
         self._handle(cluster, node).start()
 
     @_translated
+    def stop(self, cluster: Cluster, node: str, *, grace_s: float) -> None:
+        """SIGTERM, then SIGKILL."""
+        self._handle(cluster, node).stop(timeout=max(int(grace_s), 1))
+
+    @_translated
+    def execute(self, cluster: Cluster, node: str, argv: Sequence[str]) -> tuple[int, str]:
+        """`docker exec`, output and errors as one text."""
+        done = self._handle(cluster, node).exec_run(list(argv))
+        return int(done.exit_code), done.output.decode(errors="replace")
+
+    @_translated
     def pause(self, cluster: Cluster, node: str) -> None:
         """Freeze by the cgroup's freezer."""
         self._handle(cluster, node).pause()
@@ -153,6 +164,17 @@ class DockerRuntime:
     def discard(self, cluster: Cluster, node: str) -> None:
         """Remove the container alone."""
         self._handle(cluster, node).remove(force=True, v=True)
+
+    @_translated
+    def forget_disk(self, cluster: Cluster, node: str) -> None:
+        """Container, then volume."""
+        import docker
+
+        if view := self.containers(cluster).get(node):
+            with contextlib.suppress(docker.errors.NotFound):
+                self._client.api.remove_container(view.id, force=True, v=True)
+        with contextlib.suppress(docker.errors.NotFound):
+            self._client.api.remove_volume(f"{cluster.project}_{node}-data", force=True)
 
     @_translated
     def logs(

@@ -14,7 +14,6 @@ import io
 import os
 import queue
 import subprocess
-import tarfile
 import threading
 import tomllib
 from collections import deque
@@ -24,7 +23,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from haops import __version__
 from haops.errors import BadInput, EngineUnavailable, EnvironmentTrouble, ImageUnavailable
+from haops.runtime.build_context import own_sources, pack, packages
 from haops.runtime.resources import compose_dir
 
 SOURCE_LABEL: Final = "haops.source"
@@ -48,7 +49,7 @@ class Rebuild(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """One image as `versions.toml` pins it."""
+    """One image as `versions.toml` pins it; one with Python `packages` gets haops itself too."""
 
     name: str
     ref: str
@@ -57,6 +58,7 @@ class ImageSpec:
     version: str
     context: Path
     args: tuple[tuple[str, str], ...] = ()
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +97,13 @@ def specs() -> tuple[ImageSpec, ...]:
     return tuple(
         ImageSpec(
             name=name,
-            ref=image["ref"],
+            ref=image["ref"].format(haops=__version__),
             base=image["base"],
             base_ref=pinned["bases"][image["base"]],
-            version=image["version"],
+            version=image["version"].format(haops=__version__),
             context=folder / name,
             args=tuple(sorted(image.get("args", {}).items())),
+            packages=tuple(image.get("packages", ())),
         )
         for name, image in pinned["images"].items()
     )
@@ -120,12 +123,14 @@ def _context_files(spec: ImageSpec) -> Iterator[tuple[str, Path]]:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.name != _CA_FILE:
                 yield path.relative_to(folder).as_posix(), path
+    if spec.packages:
+        yield from own_sources()
 
 
 def source_digest(spec: ImageSpec) -> str:
     """A hash over everything that a build of `spec` is made from, except the build host's certificates."""
     digest = hashlib.sha256()
-    for part in (spec.base, spec.version, *(f"{key}={value}" for key, value in spec.args)):
+    for part in (spec.base, spec.version, *(f"{key}={value}" for key, value in spec.args), *spec.packages):
         digest.update(part.encode() + b"\0")
     for name, path in _context_files(spec):
         content = path.read_bytes()
@@ -263,6 +268,8 @@ def _build_one(
     import docker
 
     before = _inspect(client, spec.ref)
+    if spec.packages:
+        progress(BuildProgress(spec.name, f"getting {len(spec.packages)} Python packages"))
     lines: deque[str] = deque(maxlen=_LAST_LINES)
     try:
         events = client.api.build(
@@ -315,19 +322,12 @@ def _drop_old(client: Any, before: Mapping[str, Any] | None, ref: str) -> None:
 
 
 def _context_tar(spec: ImageSpec) -> io.BytesIO:
-    """The build context; times are left out, so that equal sources hit the builder's cache."""
     content = {name: path.read_bytes() for name, path in _context_files(spec)}
     if "trust.sh" in content:
         content[_CA_FILE] = _host_certificates()
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        for name, data in sorted(content.items()):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            entry.mode = 0o644
-            tar.addfile(entry, io.BytesIO(data))
-    archive.seek(0)
-    return archive
+    if spec.packages:
+        content |= packages(spec.packages, dict(spec.args)["PYTHON_VERSION"])
+    return pack(content)
 
 
 def _host_certificates() -> bytes:

@@ -96,6 +96,14 @@ class Runtime(Protocol):
         """Start a stopped node; a running one stays as it is."""
         ...
 
+    def stop(self, cluster: Cluster, node: str, *, grace_s: float) -> None:
+        """Ask the node's process to end (SIGTERM) and wait; after `grace_s` seconds it is killed."""
+        ...
+
+    def execute(self, cluster: Cluster, node: str, argv: Sequence[str]) -> tuple[int, str]:
+        """Run a command in the node's container: its exit code and what it printed."""
+        ...
+
     def pause(self, cluster: Cluster, node: str) -> None:
         """Freeze a node's processes."""
         ...
@@ -106,6 +114,10 @@ class Runtime(Protocol):
 
     def discard(self, cluster: Cluster, node: str) -> None:
         """Remove a node's container, whatever state it is in; its volume stays."""
+        ...
+
+    def forget_disk(self, cluster: Cluster, node: str) -> None:
+        """Remove a node's container and its data volume; what is missing already is fine."""
         ...
 
     def logs(

@@ -1,8 +1,7 @@
 """What every store must offer, and the words it offers it in.
 
-A store is a record of functions, small on purpose: later capabilities
-(switchover, backup, digest) are records of their own, which a store has or has
-not.
+A store is a record of functions, small on purpose: capabilities that came later
+(`plan.Control`: switchover, restart and so on) are records of their own.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from haops.cluster.snapshot import NodeState, Role, Snapshot
 from haops.cluster.spec import Cluster, Node, NodeKind, StoreName
 from haops.errors import ClusterUnhealthy
 from haops.runtime.port import Container, ContainerState, LogLine
+from haops.stores.plan import Control
 
 # How long one node may take to answer a question about its health before it counts as unreachable.
 ANSWER_S: Final = 0.8
@@ -132,6 +132,7 @@ class Store:
             coordinates. Raises NoRole.
         events: The role changes that nodes' logs tell of, in order of time.
         workload: A drill's writes and reads: cluster, run and time-out in seconds.
+        control: What an operator can have done to a standing cluster.
     """
 
     name: StoreName
@@ -143,6 +144,7 @@ class Store:
     primary: Callable[[Snapshot], str]
     events: Callable[[Sequence[LogLine]], tuple[StoreEvent, ...]]
     workload: Callable[[Cluster, str, float], Workload]
+    control: Control
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ GROUND = {"haops"} | {f"haops.{path.stem}" for path in PACKAGE.glob("*.py")}
 MAY: dict[str, set[str]] = {
     "cluster": set(),
     "runtime": {"haops.cluster"},
-    "stores": {"haops.cluster", "haops.runtime.port"},
+    "health": {"haops.cluster"},
+    "stores": {"haops.cluster", "haops.runtime.port", "haops.health"},
     "faults": {"haops.cluster", "haops.runtime.port"},
-    "control": {"haops.cluster", "haops.runtime", "haops.stores", "haops.faults"},
+    "control": {"haops.cluster", "haops.health", "haops.runtime", "haops.stores", "haops.faults"},
     "checkers": {"haops.drills.history", "haops.drills.result"},
     "drills": {
         "haops.cluster",
@@ -31,7 +32,7 @@ MAY: dict[str, set[str]] = {
         "haops.control",
         "haops.checkers",
     },
-    "report": {"haops.cluster", "haops.drills.result"},
+    "report": {"haops.cluster", "haops.drills.result", "haops.health"},
 }
 
 

@@ -2,7 +2,7 @@
 
 from haops.cluster.spec import StoreName
 from haops.stores.base import Store
-from haops.stores.cassandra.control import primary
+from haops.stores.cassandra.control import CONTROL, primary
 from haops.stores.cassandra.events import events
 from haops.stores.cassandra.observe import observe
 from haops.stores.cassandra.readiness import readiness
@@ -19,4 +19,5 @@ STORE = Store(
     primary=primary,
     events=events,
     workload=CassandraWorkload,
+    control=CONTROL,
 )

@@ -22,6 +22,8 @@ from haops.stores.cassandra.topology import DATACENTER
 
 # The driver's default grows to ten minutes, which would add to any outage.
 _RECONNECT_S: Final = 0.2
+# Servers list it with each connection: haops' own are not waited for when a node restarts.
+APPLICATION: Final = "haops"
 _PROTOCOL: Final = 5
 
 # A frame of the native protocol: version, flags, stream, opcode OPTIONS, no body.
@@ -55,6 +57,7 @@ def connect(
     driver = Cluster(
         contact_points=[(n.host, n.host_port) for n in nodes],
         protocol_version=_PROTOCOL,
+        application_name=APPLICATION,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         reconnection_policy=ConstantReconnectionPolicy(_RECONNECT_S, max_attempts=None),
         connect_timeout=timeout_s,

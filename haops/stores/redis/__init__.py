@@ -2,7 +2,7 @@
 
 from haops.cluster.spec import StoreName
 from haops.stores.base import Store
-from haops.stores.redis.control import primary
+from haops.stores.redis.control import CONTROL, primary
 from haops.stores.redis.events import events
 from haops.stores.redis.observe import observe
 from haops.stores.redis.readiness import readiness
@@ -19,4 +19,5 @@ STORE = Store(
     primary=primary,
     events=events,
     workload=RedisWorkload,
+    control=CONTROL,
 )

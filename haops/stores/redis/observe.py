@@ -27,6 +27,7 @@ class ServerReport:
         link_up: Whether a replica's link to it stands.
         silent_s: Seconds since a replica last heard from it.
         replicas: Replicas that a primary counts as online.
+        priority: A replica's priority for promotion, lower first; 0 is never.
     """
 
     is_primary: bool
@@ -37,6 +38,7 @@ class ServerReport:
     syncing: bool = False
     silent_s: float = 0.0
     replicas: int = 0
+    priority: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ def parse_info(info: Mapping[str, Any]) -> ServerReport:
         link_up=info.get("master_link_status") == "up",
         syncing=bool(info.get("master_sync_in_progress")),
         silent_s=float(max(info.get("master_last_io_seconds_ago", -1), 0)),
+        priority=int(info.get("slave_priority", 100)),
     )
 
 
@@ -126,7 +129,11 @@ def judge(cluster: Cluster, reports: Reports) -> Snapshot:
     """The snapshot that these answers amount to; pure."""
     servers = {n.name: r for n in cluster.servers if isinstance(r := reports[n.name], ServerReport)}
     primaries = [name for name, r in servers.items() if r.is_primary]
-    leading = max((servers[p].offset for p in primaries), default=None)
+    # Without a primary the most advanced copy is the measure: a failover must not leave it behind.
+    leading = max(
+        (servers[p].offset for p in primaries),
+        default=max((r.offset for r in servers.values()), default=None),
+    )
     views = tuple(_view(cluster, node, reports[node.name], leading) for node in cluster.nodes)
     reasons = [
         *_primary_reasons(primaries),
@@ -144,7 +151,15 @@ def _view(cluster: Cluster, node: Node, report: Report, leading: int | None) -> 
     if isinstance(report, SentinelReport):
         seen = AddressMap(cluster).node_at(report.primary[0])
         detail = f"watches {seen.name if seen else report.primary[0]}, epoch {report.epoch}"
-        return NodeView(node.name, Role.SENTINEL, NodeState.UP, node.host, node.host_port, detail=detail)
+        return NodeView(
+            node.name,
+            Role.SENTINEL,
+            NodeState.UP,
+            node.host,
+            node.host_port,
+            detail=detail,
+            follows=seen.name if seen else None,
+        )
     if report.is_primary:
         return NodeView(
             node.name,
@@ -155,6 +170,8 @@ def _view(cluster: Cluster, node: Node, report: Report, leading: int | None) -> 
             lag=Lag(bytes=0, seconds=0.0),
             version=report.version,
             detail=f"{report.replicas} replicas online",
+            position=report.offset,
+            zone=node.params.get("zone"),
         )
     return _replica_view(cluster, node, report, leading)
 
@@ -176,6 +193,10 @@ def _replica_view(cluster: Cluster, node: Node, report: ServerReport, leading: i
         why=why,
         version=report.version,
         detail=f"follows {name}",
+        position=report.offset,
+        priority=report.priority,
+        zone=node.params.get("zone"),
+        follows=upstream.name if upstream else None,
     )
 
 

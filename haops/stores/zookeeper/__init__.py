@@ -2,7 +2,7 @@
 
 from haops.cluster.spec import StoreName
 from haops.stores.base import Store
-from haops.stores.zookeeper.control import primary
+from haops.stores.zookeeper.control import CONTROL, primary
 from haops.stores.zookeeper.events import events
 from haops.stores.zookeeper.observe import observe
 from haops.stores.zookeeper.readiness import readiness
@@ -19,4 +19,5 @@ STORE = Store(
     primary=primary,
     events=events,
     workload=ZooKeeperWorkload,
+    control=CONTROL,
 )

@@ -1,11 +1,195 @@
-"""Which ZooKeeper node an action is aimed at."""
+"""Which ZooKeeper node an action is aimed at; a plan's steps, carried out on the ensemble."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
+
 from haops.cluster.snapshot import Role, Snapshot
+from haops.cluster.spec import Cluster
+from haops.errors import DeadlineExceeded
+from haops.runtime.port import ContainerState, Runtime
 from haops.stores.base import only
+from haops.stores.plan import Conductor, Control, Operation, Plan, Step, StepFailed, Tools
+from haops.stores.restart import AWAIT, START, STOP, Restarter
+from haops.stores.zookeeper import plan as plans
+from haops.stores.zookeeper.handover import Superuser
+from haops.stores.zookeeper.observe import Reports, ServerReport, gather, majority
+from haops.stores.zookeeper.readiness import readiness
+from haops.wait import wait_until
+
+# A successor that fails to get its followers gives up after initLimit x tickTime = 10 s; the
+# servers then elect.
+_LEADS_S: Final = 15.0
+_POLL_S: Final = 0.02
+_SERVING: Final = (Role.LEADER, Role.FOLLOWER)
 
 
 def primary(snapshot: Snapshot) -> str:
     """The server that leads. Raises NoRole."""
     return only(snapshot, Role.LEADER)
+
+
+class ZooKeeperConductor:
+    """Carries out the steps that move a leader or restart servers."""
+
+    def __init__(self, cluster: Cluster, runtime: Runtime, plan: Plan) -> None:
+        self._cluster = cluster
+        self._runtime = runtime
+        self._plan = plan
+        self._restarter = Restarter(cluster, runtime, readiness)
+        self._superuser: Superuser | None = None
+        self._acts: Mapping[str, Callable[[str], str]] = {
+            plans.FREEZE: self._freeze,
+            plans.HAND_OVER: self._hand_over,
+            plans.THAW: self._thaw,
+            plans.LEADS: self._leads,
+            STOP: self._stop,
+            START: self._restarter.start,
+            AWAIT: lambda _: self._restarter.await_ready(),
+        }
+
+    def perform(self, step: Step) -> str:
+        """Do one step."""
+        return self._acts[step.verb](step.node or "")
+
+    def close(self) -> None:
+        """End the sessions that steps opened."""
+        if self._superuser:
+            self._superuser.close()
+
+    def put_back(self, done: Sequence[Step], failed: Step) -> str:
+        """Let every server run that the plan held or stopped; a role that has moved stays moved."""
+        return make_whole(self._cluster, self._runtime, (*done, failed))
+
+    def _session(self) -> Superuser:
+        if self._superuser is None:
+            leader = next(s.node for s in self._plan.steps if s.verb == plans.HAND_OVER)
+            self._superuser = Superuser(self._cluster, self._cluster.node(leader or ""))
+        return self._superuser
+
+    def _freeze(self, node: str) -> str:
+        # Everything that takes time is done before a server is held.
+        self._session().open()
+        self._check_spare(node)
+        self._runtime.pause(self._cluster, node)
+        return "frozen"
+
+    def _hand_over(self, node: str) -> str:
+        leaders = _leaders(self._reports())
+        if leaders != [node]:
+            raise StepFailed(f"{' and '.join(leaders) or 'nobody'} leads, not {node}", node=node)
+        return self._session().hand_over()
+
+    def _thaw(self, node: str) -> str:
+        self._runtime.unpause(self._cluster, node)
+        return "thawed"
+
+    def _leads(self, wanted: str) -> str:
+        source = next(s.node for s in self._plan.steps if s.verb == plans.HAND_OVER)
+        began = time.monotonic()
+        try:
+            seen = wait_until(
+                lambda: _leaders(self._reports()),
+                lambda leaders: len(leaders) == 1 and leaders != [source],
+                what=f"another leader than {source}",
+                deadline_s=_LEADS_S,
+                interval_s=_POLL_S,
+                describe=lambda leaders: f"{' and '.join(leaders) or 'nobody'} leads",
+            )
+        except DeadlineExceeded as error:
+            raise StepFailed(error.message, node=source, detail=error.detail) from error
+        if wanted and seen != [wanted]:
+            raise StepFailed(f"{seen[0]} leads, not {wanted}", node=wanted)
+        return f"{seen[0]} leads, after {(time.monotonic() - began) * 1000:.0f} ms"
+
+    def _stop(self, node: str) -> str:
+        self._check_spare(node)
+        return self._restarter.stop(node)
+
+    def _check_spare(self, node: str) -> None:
+        """The plan's snapshot may be minutes old: a majority must be left without `node` now."""
+        serving = [n for n, r in self._reports().items() if _serves(r) and n != node]
+        needed = majority(self._cluster)
+        if len(serving) < needed:
+            raise StepFailed(
+                f"without {node} only {', '.join(serving) or 'no server'} would serve, a majority is {needed}",
+                node=node,
+                hint=f"see: haops status {self._cluster.name}",
+            )
+
+    def _reports(self) -> Reports:
+        return gather(self._cluster, self._runtime.containers(self._cluster))
+
+
+def _serves(report: object) -> bool:
+    return isinstance(report, ServerReport) and report.role in _SERVING
+
+
+def _leaders(reports: Reports) -> list[str]:
+    return [n for n, r in reports.items() if isinstance(r, ServerReport) and r.role is Role.LEADER]
+
+
+def make_whole(cluster: Cluster, runtime: Runtime, begun: Sequence[Step]) -> str:
+    """Thaw what was frozen and start what was stopped by these steps; says what was done and who leads.
+
+    Raises:
+        StepFailed: The ensemble does not become whole.
+    """
+    touched = {s.node for s in begun if s.verb in (plans.FREEZE, STOP)}
+    said = []
+    for name, container in runtime.containers(cluster).items():
+        if name not in touched:
+            continue
+        if container.state is ContainerState.PAUSED:
+            runtime.unpause(cluster, name)
+            said.append(f"thawed {name}")
+        elif container.state is not ContainerState.RUNNING:
+            runtime.start(cluster, name)
+            said.append(f"started {name}")
+    said.append(Restarter(cluster, runtime, readiness).await_ready())
+    leaders = _leaders(gather(cluster, runtime.containers(cluster)))
+    return "; ".join([*said, f"{' and '.join(leaders) or 'nobody'} leads"])
+
+
+@contextmanager
+def conductor(cluster: Cluster, tools: Tools, plan: Plan) -> Iterator[Conductor]:
+    """A plan's steps; the superuser's session is opened by the step that needs it."""
+    carrier = ZooKeeperConductor(cluster, tools.runtime, plan)
+    try:
+        yield carrier
+    finally:
+        carrier.close()
+
+
+def mend(cluster: Cluster, tools: Tools, plan: Plan, begun: Sequence[Step]) -> str:
+    """Let every server run that a dead process held or stopped, wait until the ensemble is whole.
+
+    A hand-over is one transaction of the ensemble's: it was done or not, and needs no mending.
+    """
+    said = make_whole(cluster, tools.runtime, begun)
+    stopped = {s.node for s in begun if s.verb == STOP}
+    left = [s.node for s in plan.steps if s.verb == STOP and s.node and s.node not in stopped]
+    return f"{said}; not restarted yet: {', '.join(left)}" if left else said
+
+
+_ELECTS: Final = "ZooKeeper elects by itself as soon as a majority runs"
+_NODE: Final = "a server that was away takes what it missed from the leader by itself"
+
+CONTROL = Control(
+    plans={Operation.SWITCHOVER: plans.switchover, Operation.RESTART: plans.restart},
+    conductor=conductor,
+    mend=mend,
+    instead={
+        Operation.FAILOVER: f"{_ELECTS}; to move a leader's role: haops switchover NAME",
+        Operation.DRAIN: "a server needs no draining, its clients go to another one; to move the leader's "
+        "role away: haops switchover NAME",
+        Operation.RESUME: f"{_NODE}; to start it: haops heal NAME",
+        Operation.REPLACE: f"{_NODE}; to start it on the disk that it has: haops heal NAME",
+        Operation.REPAIR: f"{_NODE}; copies differ by what is on its way, never for good",
+        Operation.DECOMMISSION: "an ensemble keeps the servers that it was made with; another size: "
+        "haops down NAME, then haops up zookeeper --nodes N",
+    },
+)

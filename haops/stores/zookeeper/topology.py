@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,6 +11,10 @@ from haops.cluster.spec import Cluster, NodeKind
 from haops.stores.base import NodePlan
 
 PORT: Final = 2181
+# A leader whose quorum port changes gives its role up, see `plan.switchover`: it changes between these.
+QUORUM_PORTS: Final = (2888, 2889)
+ELECTION_PORT: Final = 3888
+_SUPERUSER: Final = "super"
 
 
 def layout(nodes: int) -> tuple[NodePlan, ...]:
@@ -18,6 +24,24 @@ def layout(nodes: int) -> tuple[NodePlan, ...]:
     )
 
 
+def superuser(cluster: Cluster) -> str:
+    """User and password that may reconfigure the ensemble: `user:password`.
+
+    The password is the mark of the state directory: it keeps applications from
+    reconfiguring by mistake, and whoever can read the cluster's files can read it.
+    """
+    return f"{_SUPERUSER}:{cluster.owner}"
+
+
 def render_context(cluster: Cluster) -> Mapping[str, object]:
-    """Nothing beyond the cluster."""
-    return {}
+    """The ports that servers speak to each other on, and the superuser.
+
+    ZooKeeper's digest is the user's name and base64(SHA-1(user:password))
+    (DigestAuthenticationProvider.generateDigest).
+    """
+    digest = hashlib.sha1(superuser(cluster).encode(), usedforsecurity=False).digest()
+    return {
+        "quorum_port": QUORUM_PORTS[0],
+        "election_port": ELECTION_PORT,
+        "super_digest": f"{_SUPERUSER}:{base64.b64encode(digest).decode()}",
+    }

@@ -10,6 +10,7 @@ import pytest
 
 from haops.cli import main as entry
 from haops.cluster.state import StateDir
+from haops.control.execute import Operations
 from haops.control.lifecycle import Lifecycle
 
 from ...fakes import FakeClock, FakeRuntime
@@ -53,6 +54,8 @@ def fake(runtime: FakeRuntime, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
     made = Lifecycle(StateDir(), runtime, lambda store, image: image or f"haops/{store}:test", clock.clock)
     for module in ("cluster", "drill", "doctor"):
         monkeypatch.setattr(f"haops.cli.{module}.lifecycle", lambda: made)
+    for module in ("cluster", "operate", "guard"):
+        monkeypatch.setattr(f"haops.cli.{module}.operations", lambda: Operations(made))
     return made
 
 

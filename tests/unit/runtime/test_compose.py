@@ -120,7 +120,7 @@ def test_zookeeper_servers_know_each_other() -> None:
     cluster = make_cluster("zookeeper", 5)
     content = project(cluster)["configs"]["zoo.cfg"]["content"]
     for node in cluster.servers:
-        assert f"server.{node.index}={node.address}:2888:3888\n" in content + "\n"
+        assert f"server.{node.index}={node.address}:2888:3888:participant;2181\n" in content + "\n"
 
 
 def test_a_cassandra_members_own_file_is_yaml_with_its_token_and_address() -> None:

@@ -141,7 +141,7 @@ def context_of(options: Mapping[str, Any]) -> dict[str, bytes]:
 
 def test_shipped_specs_are_complete() -> None:
     found = {spec.name: spec for spec in images.specs()}
-    assert set(found) == {"redis", "zookeeper", "cassandra", "tools"}
+    assert set(found) == {"redis", "zookeeper", "cassandra", "tools", "guard"}
     assert found["redis"].ref == "haops/redis:8.0"
     assert dict(found["zookeeper"].args)["ZOOKEEPER_VERSION"] == found["zookeeper"].version
     assert dict(found["cassandra"].args)["CASSANDRA_VERSION"] == found["cassandra"].version

@@ -3,13 +3,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from fakes import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haops.control.wait import wait_until
 from haops.errors import DeadlineExceeded
-
-from ...fakes import FakeClock
+from haops.wait import wait_until
 
 
 def test_what_was_waited_for_is_returned_without_a_sleep_too_many(clock: FakeClock) -> None:
