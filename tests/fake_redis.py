@@ -159,8 +159,6 @@ class Member:
             handler.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             handler.request.close()
             raise ConnectionResetError
-        if self.silent:
-            return
         try:
             with self.lock:
                 if words[0].upper() not in ("HELLO", "CLIENT") or words[1].upper() in (
@@ -170,6 +168,8 @@ class Member:
                 ):
                     self.calls.append(tuple(words))
                     self.before(tuple(words))
+                if self.silent:
+                    return
                 for start, words_of_refusal in self.refuse.items():
                     if " ".join(words).upper().startswith(start):
                         raise _Refused(words_of_refusal)
@@ -393,7 +393,7 @@ class FakeSet:
 
     def settle_in(self, ports: Sequence[int]) -> None:
         """As `up` leaves a set: the first server is the primary."""
-        self.cluster = make_cluster(nodes=len(self.servers), ports=ports)
+        self.cluster = make_cluster(nodes=len(self.servers), ports=ports, owner=self.cluster.owner)
         for node in self.cluster.nodes:
             self.members[node.name].address = (node.address, node.port)
         first = self.servers["redis-1"]

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from haops.cluster.snapshot import NodeState, NodeView, Role, Snapshot, Verdict
+from haops.cluster.snapshot import Finding, FindingKind, NodeState, NodeView, Role, Snapshot, Verdict
 from haops.cluster.spec import Cluster, Node, Phase, StoreName
-from haops.wait import Clock
-from haops.runtime.port import Container, ContainerState, Death, Leftovers, LogLine
+from haops.runtime.port import Companion, Container, ContainerState, Death, Leftovers, LogLine
 from haops.stores import load
 from haops.stores.base import Readiness, Store
+from haops.wait import Clock
 
 OWNER = "abcdef123456"
 CREATED = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -103,7 +103,8 @@ def snapshot(cluster: Cluster, verdict: Verdict = Verdict.HEALTHY, reasons: Sequ
         )
         for node in cluster.nodes
     )
-    return Snapshot(cluster.name, cluster.store, cluster.mode, CREATED, verdict, tuple(reasons), views)
+    findings = tuple(Finding(FindingKind.NODE, reason) for reason in reasons)
+    return Snapshot(cluster.name, cluster.store, cluster.mode, CREATED, verdict, findings, views)
 
 
 class FakeClock:
@@ -142,8 +143,9 @@ class FakeRuntime:
     """The `Runtime` in memory.
 
     `fail[method]` holds what the method's next calls raise, one after the other (None: nothing).
-    `answer` is what commands run in a node's container come to. `dies` names nodes that end as soon as they are started; `half` creates only the first node
-    before a failure of `compose_up`, as a crash in the middle does.
+    `answer` is what commands run in a node's container come to. `dies` names nodes that end as soon
+    as they are started; `half` creates only the first node before a failure of `compose_up`, as a
+    crash in the middle does.
     """
 
     def __init__(self) -> None:
@@ -155,6 +157,7 @@ class FakeRuntime:
         self.lines: dict[str, list[LogLine]] = {}
         self.calls: list[tuple[str, ...]] = []
         self.projects: list[str] = []
+        self.companions: list[Companion] = []
         self.before_kill: Callable[[], None] = lambda: None
         self.answer: Callable[[str, Sequence[str]], tuple[int, str]] = lambda node, argv: (0, "")
         self.moment_ns: Callable[[], int] = lambda: 42
@@ -226,6 +229,17 @@ class FakeRuntime:
     def forget_disk(self, cluster: Cluster, node: str) -> None:
         self._call("forget_disk", node)
         self.of(cluster).nodes.pop(node, None)
+
+    def run_beside(self, cluster: Cluster, companion: Companion) -> bool:
+        self._call("run_beside", companion.node, *companion.argv)
+        here = self.of(cluster).nodes
+        running = here.get(companion.node) is ContainerState.RUNNING
+        if running and self.companions and self.companions[-1] == companion:
+            return False
+        self.companions.append(companion)
+        died = companion.node in self.dies
+        here[companion.node] = ContainerState.STOPPED if died else ContainerState.RUNNING
+        return True
 
     def logs(
         self, cluster: Cluster, node: str, *, since_ns: int = 0, tail: int | None = None

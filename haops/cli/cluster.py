@@ -260,8 +260,12 @@ def status(
     haops = lifecycle()
     clusters, damaged = (chosen(haops, names), list[HaopsError]()) if names else readable(haops)
     if watch:
-        _watch(haops, clusters, output, parse_duration(interval).total_seconds())
-        return
+        from haops.cli.watch import follow
+
+        for trouble in damaged:
+            shapes.err().print(f"haops: {trouble}", markup=False)
+        watched = clusters if names else [c for c in clusters if haops.containers(c)]
+        follow(haops, [c.name for c in watched], parse_duration(interval).total_seconds(), output)
     snapshots = look(haops, clusters)
     if not names:
         snapshots = [s for s in snapshots if not gone(s)]
@@ -284,24 +288,6 @@ def _print_status(snapshots: Sequence[Snapshot], output: Output) -> None:
         console.print(shapes.status_table(snapshots, output))
         for line in shapes.reasons_lines(snapshots):
             console.print(line)
-
-
-def _watch(haops: Lifecycle, clusters: Sequence[Cluster], output: Output, interval_s: float) -> None:
-    if output in (Output.JSON, Output.YAML, Output.NAME):
-        while True:
-            _print_status(look(haops, clusters), output)
-            time.sleep(interval_s)
-    from rich.console import Group
-    from rich.live import Live
-
-    with Live(console=shapes.out(), auto_refresh=False, screen=False) as live:
-        while True:
-            snapshots = look(haops, clusters)
-            table = shapes.status_table(snapshots, output)
-            live.update(
-                Group(f"{datetime.now():%H:%M:%S}", table, *shapes.reasons_lines(snapshots)), refresh=True
-            )
-            time.sleep(interval_s)
 
 
 def down(

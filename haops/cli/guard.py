@@ -51,6 +51,7 @@ def guard(
         str | None, typer.Option(help="A ZooKeeper cluster that decides which of several guards may act.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Run as a container of the cluster.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End the guard that runs as a container.")] = False,
     pause: Annotated[bool, typer.Option("--pause", help="Tell running guards not to act.")] = False,
     pause_for: Annotated[str | None, typer.Option("--for", help="With --pause: until then.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="End a pause.")] = False,
@@ -69,11 +70,23 @@ def guard(
     if pause or resume or window:
         _give_orders(work, cluster, pause, pause_for, resume, window)
         return
+    if stop:
+        from haops.control.detached import stop_guard
+
+        ended = stop_guard(work.lifecycle, cluster)
+        shapes.err().print(f"{name}: {'the guard has ended' if ended else 'no detached guard was there'}")
+        return
     settings = _settings(interval, patience, refusals, silences, max_lag, block)
     if detach:
         from haops.control.detached import start_guard
 
-        started = start_guard(work.lifecycle, cluster, _arguments(settings, lease), lease)
+        started = start_guard(
+            work.lifecycle,
+            cluster,
+            _arguments(settings, lease),
+            lease,
+            say=lambda text: shapes.err().print(text),
+        )
         shapes.err().print(f"{started} watches {name}; see: haops status {name}, haops journal {name}")
         return
     _watch(work, cluster, settings, lease, output)
@@ -152,6 +165,9 @@ def _watch(
             f"{cluster.store} needs no guard: its members fail over by themselves",
             hint=f"to see how it is: haops watch {cluster.name}",
         )
+    from haops.control.detached import seen_from_here
+
+    cluster = seen_from_here(cluster)
     with ExitStack() as stack:
         watch: Watch = stack.enter_context(eyes(cluster, work.tools()))
         leadership = _leadership(work, cluster, lease, stack)
@@ -178,7 +194,10 @@ def _leadership(work: Operations, cluster: Cluster, lease: str | None, stack: Ex
 
     if lease is None:
         return stack.enter_context(leadership.local(work.lifecycle.state, cluster.name))
-    return stack.enter_context(leadership.leased(work.lifecycle.state.get(lease), cluster.name))
+    from haops.control.detached import seen_from_here
+
+    ensemble = seen_from_here(work.lifecycle.state.get(lease))
+    return stack.enter_context(leadership.leased(ensemble, cluster.name))
 
 
 def _say(word: Word, cluster: str, output: Output) -> None:

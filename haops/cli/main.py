@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from haops import __version__
-from haops.cli import cluster, doctor, drill, guard, images, operate
+from haops.cli import cluster, doctor, drill, guard, health, images, operate, watch
 from haops.errors import EXIT_BUG, EXIT_INTERRUPTED, HaopsError, Interrupted
 
 # Filled by --debug; an error may come before or after the options are read.
@@ -32,6 +32,8 @@ app = typer.Typer(
 cluster.register(app)
 operate.register(app)
 guard.register(app)
+watch.register(app)
+app.add_typer(health.app, name="health")
 app.add_typer(drill.app, name="drill")
 app.add_typer(images.app, name="images")
 app.command("doctor", epilog="Example: haops doctor -o json")(doctor.doctor)

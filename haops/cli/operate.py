@@ -186,7 +186,10 @@ def _carry_out(
 
     before, after = around
     order = Order(operator(), reason, before, after, _say)
-    done = haops.carry_out(haops.lifecycle.state.get(name), intent, order)
+    try:
+        done = haops.carry_out(haops.lifecycle.state.get(name), intent, order)
+    finally:
+        _flush()
     for warning in done.warnings:
         shapes.err().print(f"[yellow]warning:[/] {shapes.plain(warning)}")
     if output in (Output.JSON, Output.YAML):
@@ -331,6 +334,7 @@ def _record_fields(record: Record) -> dict[str, Any]:
     }
 
 
+_DIGITS = 18  # an exabyte is more than any server keeps
 _UNITS = {"B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
 
 
@@ -343,6 +347,6 @@ def parse_size(text: str) -> int:
     compact = text.strip().upper().replace(" ", "")
     number = compact.rstrip("KMGB")
     unit = compact[len(number) :] or "B"
-    if number.isdigit() and unit in _UNITS:
+    if number.isascii() and number.isdecimal() and len(number) <= _DIGITS and unit in _UNITS:
         return int(number) * _UNITS[unit]
     raise BadInput(f"{text!r} is not a size", hint="write for instance 0, 4096, 512KB or 1MB")

@@ -39,6 +39,11 @@ STYLES: Final[Mapping[str, str]] = {
     "unknown": "magenta",
     "up": "green",
     "syncing": "yellow",
+    "not-serving": "red",
+    "unreachable": "red",
+    "partitioned": "yellow",
+    "paused": "yellow",
+    "stopped": "red",
     "pass": "green",
     "fail": "bold red",
     "ok": "green",
@@ -111,6 +116,7 @@ def _cluster(snapshot: Snapshot) -> dict[str, Any]:
         "mode": snapshot.mode,
         "verdict": snapshot.verdict.value,
         "reasons": list(snapshot.reasons),
+        "findings": [{"kind": f.kind.value, "node": f.node, "text": f.text} for f in snapshot.findings],
         "taken": snapshot.taken.isoformat(timespec="milliseconds"),
         "nodes": [_node(n) for n in snapshot.nodes],
     }
@@ -128,6 +134,10 @@ def _node(node: NodeView) -> dict[str, Any]:
         "ownership": node.ownership,
         "version": node.version,
         "detail": node.detail,
+        "position": node.position,
+        "priority": node.priority,
+        "zone": node.zone,
+        "follows": node.follows,
     }
 
 

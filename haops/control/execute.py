@@ -103,6 +103,9 @@ class Operations:
             Vetoed: The `before` command said no; nothing was changed.
             StepFailed: A step failed; says what state the cluster is in.
         """
+        for command, option in ((order.before, "--before"), (order.after, "--after")):
+            if command:
+                hooks.words(command, option)
         with self.lifecycle.state.lock(cluster.name, intent.operation):
             self._refuse_on_unfinished(cluster)
             cluster = self.lifecycle.state.get(cluster.name)
@@ -130,11 +133,13 @@ class Operations:
             with opened as acting:
                 _steps(plan, acting, entry, order.report)
         except Undone as undone:
-            entry.end(undone.outcome, undone.text)
             self._tell(plan, order, undone.outcome)
             raise undone.error from undone.__cause__
         except BaseException as error:
-            entry.end(Outcome.FAILED, str(error) or type(error).__name__)
+            outcome = entry.outcome or Outcome.FAILED
+            if entry.outcome is None:
+                entry.end(outcome, str(error) or type(error).__name__)
+            self._tell(plan, order, outcome)
             raise
         took_ms = (time.perf_counter() - started) * 1000
         entry.end(Outcome.DONE, f"{took_ms:.0f} ms")
@@ -188,16 +193,20 @@ class Undone(Exception):
 def _steps(plan: Plan, conductor: Conductor, entry: Entry, report: Callable[[StepProgress], None]) -> None:
     done: list[Step] = []
     for step in plan.steps:
-        entry.step(step)
         started = time.perf_counter()
         try:
+            entry.step(step)
             report(StepProgress(step))  # who hears of it may object
             outcome = conductor.perform(step)
+            took_ms = (time.perf_counter() - started) * 1000
+            entry.did(took_ms, outcome)
+            report(StepProgress(step, outcome, took_ms))
         except BaseException as error:
-            raise _put_back(conductor, done, step, error) from error
-        took_ms = (time.perf_counter() - started) * 1000
-        entry.did(took_ms, outcome)
-        report(StepProgress(step, outcome, took_ms))
+            # A second Ctrl-C waits until the cluster serves again and the journal says so.
+            with uninterrupted():
+                undone = _put_back(conductor, done, step, error)
+                entry.end(undone.outcome, undone.text)
+            raise undone from error
         done.append(step)
 
 
@@ -206,8 +215,7 @@ def _put_back(conductor: Conductor, done: Sequence[Step], failed: Step, error: B
     words = error.message if isinstance(error, HaopsError) else str(error) or type(error).__name__
     at = f"{failed.verb} {failed.node or ''}".strip()
     try:
-        with uninterrupted():
-            state = conductor.put_back(done, failed)
+        state = conductor.put_back(done, failed)
     except HaopsError as worse:
         text = f"{at}: {words}; could not be put back: {worse.message}"
         return Undone(_final(error, text, "see: haops status, haops heal"), Outcome.FAILED, text)

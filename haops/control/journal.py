@@ -86,6 +86,7 @@ class Entry:
     def __init__(self, journal: Journal, identity: str) -> None:
         self._journal = journal
         self.id = identity
+        self.outcome: Outcome | None = None
 
     def step(self, step: Step) -> None:
         """Write down that a step begins."""
@@ -99,6 +100,7 @@ class Entry:
 
     def end(self, outcome: Outcome, note: str) -> None:
         """Close the entry, on disk."""
+        self.outcome = outcome
         line = {"event": "end", "id": self.id, "outcome": outcome.value, "note": note}
         self._journal.append(line)
         self._journal.sync()

@@ -48,7 +48,7 @@ class LocalLock:
             try:
                 self._stack.enter_context(self._state.lock(self._cluster, "guard", part="guard"))
             except Busy as busy:
-                self.words = f"standby: {busy.detail} leads"
+                self.words = f"{busy.detail} leads"
                 return False
             self._held, self.words = True, "leads by the local lock"
         return True

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from threading import Event
 from typing import Final
 
-from haops.cluster.snapshot import Snapshot, Verdict
+from haops.cluster.snapshot import Finding, FindingKind, Snapshot, Verdict
 from haops.cluster.spec import Cluster, ClusterSpec, Node, Phase
 from haops.cluster.state import StateDir
 from haops.control.journal import Journal, last_open, unfinished
@@ -233,8 +233,10 @@ class Lifecycle:
         return {cluster.nodes[0].name: "; ".join(snapshot.reasons)}
 
     def _check_alive(self, cluster: Cluster) -> None:
-        for node, container in self.runtime.containers(cluster).items():
-            if container.state is ContainerState.STOPPED:
+        containers = self.runtime.containers(cluster)
+        for node in (n.name for n in cluster.nodes):  # a stopped guard is no obstacle
+            container = containers.get(node)
+            if container and container.state is ContainerState.STOPPED:
                 raise ClusterUnhealthy(
                     f"the server ended while {cluster.name} came up: {container.status}",
                     node=node,
@@ -334,9 +336,8 @@ class Lifecycle:
         record = last_open(Journal(self.state.cluster_dir(cluster.name)).read())
         if record is None or self.state.locked(cluster.name):
             return snapshot
-        reason = f"{unfinished(record)}: finish it or have it put back by: haops heal {cluster.name}"
-        verdict = Verdict.DEGRADED if snapshot.verdict is Verdict.HEALTHY else snapshot.verdict
-        return replace(snapshot, verdict=verdict, reasons=(*snapshot.reasons, reason))
+        text = f"{unfinished(record)}: finish it or have it put back by: haops heal {cluster.name}"
+        return snapshot.plus(Finding(FindingKind.CUT_OFF, text, record.plan.source))
 
     def containers(self, cluster: Cluster) -> Mapping[str, Container]:
         """The cluster's containers by node."""

@@ -10,6 +10,8 @@ change the compiled parts and some requirements.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import os
 import platform
@@ -48,6 +50,9 @@ def own_sources() -> Iterator[tuple[str, Path]]:
 def packages(pinned: Sequence[str], python: str) -> Mapping[str, bytes]:
     """The files of `pinned` packages, installed for another Python on Linux; names in the context.
 
+    Kept in the user's cache folder: haops' own sources, which go into the same
+    image, change far more often, and pip asks the index about each package.
+
     Args:
         pinned: Requirements with exact versions; nothing that they need is added.
         python: The version of the image's Python, such as 3.13.
@@ -55,9 +60,32 @@ def packages(pinned: Sequence[str], python: str) -> Mapping[str, bytes]:
     Raises:
         EnvironmentTrouble: pip is not there, or cannot get them.
     """
+    kept = _kept(pip_command(pinned, python, Path()))
+    with contextlib.suppress(OSError, tarfile.TarError):
+        return unpack(kept.read_bytes())
     with tempfile.TemporaryDirectory(prefix="haops-packages-") as folder:
         _install(pip_command(pinned, python, Path(folder)))
-        return dict(_installed(Path(folder)))
+        content = dict(_installed(Path(folder)))
+    _keep(kept, pack(content).getvalue())
+    return content
+
+
+def _kept(command: Sequence[str]) -> Path:
+    from platformdirs import user_cache_path
+
+    # Which interpreter's pip it was does not matter.
+    asked = hashlib.sha256("\0".join(command[1:]).encode()).hexdigest()[:16]
+    return user_cache_path("haops") / f"packages-{asked}.tar"
+
+
+def _keep(path: Path, data: bytes) -> None:
+    with contextlib.suppress(OSError):  # without it the next build takes longer, and that is all
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in path.parent.glob("packages-*.tar"):
+            old.unlink()
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(data)
+        Path(file.name).replace(path)
 
 
 def pip_command(pinned: Sequence[str], python: str, folder: Path) -> list[str]:
@@ -93,7 +121,9 @@ def _install(command: Sequence[str]) -> None:
             "this Python has no pip", detail=words, hint=f"install it: {sys.executable} -m ensurepip"
         )
     raise EnvironmentTrouble(
-        "pip cannot get the packages", detail=words, hint="is a package index in reach? then: haops images build"
+        "pip cannot get the packages",
+        detail=words,
+        hint="is a package index in reach? then: haops images build",
     )
 
 
@@ -116,3 +146,10 @@ def pack(content: Mapping[str, bytes]) -> io.BytesIO:
             tar.addfile(entry, io.BytesIO(data))
     archive.seek(0)
     return archive
+
+
+def unpack(archive: bytes) -> Mapping[str, bytes]:
+    """The files of an archive that `pack` has made."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        opened = {member.name: tar.extractfile(member) for member in tar}
+        return {name: file.read() for name, file in opened.items() if file}

@@ -23,8 +23,8 @@ from haops.errors import (
     ImageUnavailable,
     SubnetTaken,
 )
-from haops.runtime import labels
-from haops.runtime.port import Container, ContainerState, Death, Leftovers, LogLine
+from haops.runtime import beside, labels
+from haops.runtime.port import Companion, Container, ContainerState, Death, Leftovers, LogLine
 
 Param = ParamSpec("Param")
 Answer = TypeVar("Answer")
@@ -177,6 +177,11 @@ class DockerRuntime:
             self._client.api.remove_volume(f"{cluster.project}_{node}-data", force=True)
 
     @_translated
+    def run_beside(self, cluster: Cluster, companion: Companion) -> bool:
+        """A container by the engine's API: Compose would take it for a service of the project."""
+        return beside.run(self._client, cluster, companion)
+
+    @_translated
     def logs(
         self, cluster: Cluster, node: str, *, since_ns: int = 0, tail: int | None = None
     ) -> list[LogLine]:
@@ -221,6 +226,7 @@ class DockerRuntime:
                 client.api.remove_container(row["Id"], force=True, v=True)  # v: unnamed volumes
         for row in client.api.networks(filters=wanted):
             with contextlib.suppress(docker.errors.NotFound):
+                beside.release(client, row)  # another cluster's guard, which holds its lease here
                 client.api.remove_network(row["Id"])
         if not keep_volumes:
             for row in client.api.volumes(filters=wanted)["Volumes"] or ():

@@ -73,6 +73,28 @@ class Death:
     seen_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A container that runs beside a cluster's nodes, and that no client knows.
+
+    Args:
+        node: Its name among the nodes' containers.
+        user: UID:GID of its process.
+        folder: The one folder of this machine that it sees, and may write.
+        seen_as: Where it sees it.
+        joins: Further clusters whose networks it is on.
+    """
+
+    node: str
+    image: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    user: str
+    folder: Path
+    seen_as: str
+    joins: tuple[Cluster, ...] = ()
+
+
 class Runtime(Protocol):
     """The container engine, as far as haops uses it."""
 
@@ -118,6 +140,13 @@ class Runtime(Protocol):
 
     def forget_disk(self, cluster: Cluster, node: str) -> None:
         """Remove a node's container and its data volume; what is missing already is fine."""
+        ...
+
+    def run_beside(self, cluster: Cluster, companion: Companion) -> bool:
+        """Start a companion in place of an earlier one; False if it runs by the same description already.
+
+        Carries the cluster's labels, so that `remove` removes it; publishes no port.
+        """
         ...
 
     def logs(

@@ -6,8 +6,11 @@ A store is a record of functions, small on purpose: capabilities that came later
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +20,8 @@ from typing import Final, Protocol
 from haops.cluster.snapshot import NodeState, Role, Snapshot
 from haops.cluster.spec import Cluster, Node, NodeKind, StoreName
 from haops.errors import ClusterUnhealthy
+from haops.health.beat import Beat, Evidence
+from haops.health.redundancy import CopyReading
 from haops.runtime.port import Container, ContainerState, LogLine
 from haops.stores.plan import Control
 
@@ -118,6 +123,31 @@ class Readiness(Protocol):
         ...
 
 
+class Probe(Protocol):
+    """The cheapest question that a node's process must answer, over a connection that is kept where it can be."""
+
+    @property
+    def says(self) -> str:
+        """What the node last said against itself although it answers; empty if nothing."""
+        ...
+
+    def probe(self, patience_s: float) -> Beat:
+        """Ask once; takes `patience_s` at most."""
+        ...
+
+    def close(self) -> None:
+        """Let the connection go."""
+        ...
+
+
+class Copies(Protocol):
+    """Reads how far every node's copy has got, and a hash over the same sample of each."""
+
+    def read(self) -> tuple[CopyReading, ...]:
+        """A reading of each node that answers, in order of time; takes less than a second."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """One kind of server that haops can run, watch and break.
@@ -133,6 +163,9 @@ class Store:
         events: The role changes that nodes' logs tell of, in order of time.
         workload: A drill's writes and reads: cluster, run and time-out in seconds.
         control: What an operator can have done to a standing cluster.
+        probe: A heartbeat's question to one node; connects when first asked.
+        copies: A reader of all nodes' copies; its sample stays the same while it is open, for
+            digests of different samples cannot be compared.
     """
 
     name: StoreName
@@ -145,14 +178,96 @@ class Store:
     events: Callable[[Sequence[LogLine]], tuple[StoreEvent, ...]]
     workload: Callable[[Cluster, str, float], Workload]
     control: Control
+    probe: Callable[[Node], Probe]
+    copies: Callable[[Cluster], AbstractContextManager[Copies]]
+
+
+class SocketProbe:
+    """A probe of few bytes over a plain socket: nothing between the kernel's word and the evidence.
+
+    Args:
+        question: The bytes to send.
+        complete: Whether these bytes are a whole answer; the end of the connection also
+            ends one where `complete` is None, and then each question has its own connection.
+        against: What an answer says against the node, empty if nothing.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        question: bytes,
+        complete: Callable[[bytes], bool] | None,
+        against: Callable[[bytes], str],
+    ) -> None:
+        self._address = (node.host, node.host_port)
+        self._question = question
+        self._complete = complete
+        self._against = against
+        self._link: socket.socket | None = None
+        self.says = ""
+
+    def probe(self, patience_s: float) -> Beat:
+        """Ask once."""
+        sent = time.monotonic_ns()
+        try:
+            answer = self._ask(time.monotonic() + patience_s)
+        except ConnectionError:
+            return self._lost(sent, Evidence.REFUSED)
+        except OSError:  # a time-out; or no route, which tells of the path, not of the node
+            return self._lost(sent, Evidence.SILENT)
+        known = time.monotonic_ns()
+        self.says = self._against(answer)
+        if self._complete is None:
+            self.close()
+        return Beat(sent, known, Evidence.ANSWERED)
+
+    def _ask(self, end_s: float) -> bytes:
+        link = self._link or socket.create_connection(self._address, timeout=_left(end_s))
+        self._link = link
+        link.settimeout(_left(end_s))
+        link.sendall(self._question)
+        answer = b""
+        while self._complete is None or not self._complete(answer):
+            link.settimeout(_left(end_s))
+            if chunk := link.recv(4096):
+                answer += chunk
+            elif answer and self._complete is None:
+                break
+            else:
+                raise ConnectionResetError("closed without an answer")
+        return answer
+
+    def _lost(self, sent: int, evidence: Evidence) -> Beat:
+        # A late answer to this question must not be taken for the next one's.
+        self.close()
+        return Beat(sent, time.monotonic_ns(), evidence)
+
+    def close(self) -> None:
+        """Let the connection go."""
+        if self._link is not None:
+            with contextlib.suppress(OSError):
+                self._link.close()
+            self._link = None
+
+
+def _left(end_s: float) -> float:
+    left = end_s - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
 
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """A node that gave no answer, and why."""
+    """A node that gave no answer, and why.
+
+    Args:
+        silent: Whether it was a time-out: no evidence of death, the path may be cut.
+    """
 
     state: NodeState
     why: str
+    silent: bool = False
 
 
 def not_running(node: Node, containers: Mapping[str, Container]) -> Unanswered | None:
@@ -173,7 +288,15 @@ def not_running(node: Node, containers: Mapping[str, Container]) -> Unanswered |
 
 def unreachable(error: object) -> Unanswered:
     """A running container without an answer, and the socket's word why."""
-    return Unanswered(NodeState.UNREACHABLE, first_line(error))
+    words = f"{type(error).__name__} {error}".lower()
+    silent = "timeout" in words or "timed out" in words
+    return Unanswered(NodeState.UNREACHABLE, first_line(error), silent)
+
+
+def blind(reports: Iterable[object]) -> bool:
+    """Whether every single answer is missing by a time-out: nothing can be told from here."""
+    every = list(reports)
+    return bool(every) and all(isinstance(r, Unanswered) and r.silent for r in every)
 
 
 def first_line(error: object) -> str:

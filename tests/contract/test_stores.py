@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import yaml
 
 from haops.cluster.snapshot import NodeState, Role, Snapshot, Verdict
 from haops.cluster.spec import MAX_NODES, Cluster, NodeKind, StoreName
+from haops.control.journal import Journal
 from haops.errors import ClusterUnhealthy
 from haops.runtime import compose
 from haops.runtime.port import ContainerState, LogLine
@@ -27,8 +30,10 @@ from haops.stores.base import (
     unreachable,
 )
 from haops.stores.cassandra.observe import MemberReport
+from haops.stores.plan import Intent, NotPlannable, Operation
 from haops.stores.redis.observe import SentinelReport
 from haops.stores.redis.observe import ServerReport as RedisReport
+from haops.stores.restart import START, STOP
 from haops.stores.zookeeper.observe import ServerReport as ZooKeeperReport
 
 from .. import fake_zookeeper
@@ -388,3 +393,104 @@ def test_a_stranger_at_the_port_of_a_node_without_a_container_is_not_the_node() 
         zookeeper = load(StoreName.ZOOKEEPER)
         assert zookeeper.observe(cluster, all_running(cluster)).nodes[0].state is NodeState.UP
         assert zookeeper.observe(cluster, {}).nodes[0].state is NodeState.MISSING
+
+
+# ---- what an operator can have done
+
+
+def healthy(store: Store, nodes: int = 3) -> tuple[Cluster, Snapshot]:
+    cluster = make_cluster(store.name, nodes)
+    return cluster, judge(cluster, GOOD[store.name](cluster))
+
+
+def fits(cluster: Cluster, snapshot: Snapshot, operation: Operation) -> Intent:
+    """An intent that names a node where the operation is one on a node."""
+    on_a_node = operation in (
+        Operation.DRAIN,
+        Operation.RESUME,
+        Operation.REPLACE,
+        Operation.REPAIR,
+        Operation.DECOMMISSION,
+    )
+    return Intent(operation, node=cluster.servers[-1].name if on_a_node else None)
+
+
+# A guard plans it for itself; no operator asks for it by name.
+INTERNAL = {Operation.DEMOTE}
+
+
+@pytest.mark.parametrize("operation", [o for o in Operation if o not in INTERNAL], ids=str)
+def test_a_store_plans_an_operation_or_says_what_to_use_instead(store: Store, operation: Operation) -> None:
+    cluster, seen = healthy(store, 4)
+    control = store.control
+    assert (operation in control.plans) != (operation in control.instead)
+    if operation in control.plans:
+        return
+    with pytest.raises(NotPlannable) as caught:
+        control.plan(cluster, seen, fits(cluster, seen, operation))
+    assert caught.value.exit_code == 2
+    assert caught.value.message == f"{store.name} has no {operation}"
+    assert caught.value.hint == control.instead[operation]
+    assert len(str(caught.value.hint)) > 10
+
+
+@pytest.mark.parametrize("operation", list(Operation), ids=str)
+def test_a_plan_is_the_same_each_time_and_says_what_can_be_lost(store: Store, operation: Operation) -> None:
+    cluster, seen = healthy(store, 4)
+    intent = fits(cluster, seen, operation)
+    try:
+        made = store.control.plan(cluster, seen, intent)
+    except NotPlannable as refusal:
+        assert refusal.message
+        assert refusal.hint
+        return
+    assert made == store.control.plan(cluster, seen, intent)
+    assert (made.cluster, made.operation) == (cluster.name, operation)
+    assert made.steps
+    assert made.risk
+    known = {n.name for n in cluster.nodes}
+    assert {made.source, made.target, *(s.node for s in made.steps)} <= known | {None}
+    assert all(s.verb and s.text and "\n" not in s.text for s in made.steps)
+    assert {c.node for c in made.candidates} <= known
+
+
+@pytest.mark.parametrize("operation", [Operation.SWITCHOVER, Operation.RESTART], ids=str)
+def test_a_healthy_cluster_can_be_worked_on_unless_the_store_says_what_to_use_instead(
+    store: Store, operation: Operation
+) -> None:
+    cluster, seen = healthy(store)
+    if operation in store.control.plans:
+        assert store.control.plan(cluster, seen, Intent(operation)).steps
+
+
+def test_a_restart_stops_every_node_once_and_waits_after_each(store: Store) -> None:
+    cluster, seen = healthy(store)
+    made = store.control.plan(cluster, seen, Intent(Operation.RESTART))
+    verbs = [(s.verb, s.node) for s in made.steps]
+    assert sorted(str(n) for v, n in verbs if v == STOP) == sorted(n.name for n in cluster.nodes)
+    down = 0
+    for verb, _ in verbs:
+        down += (verb == STOP) - (verb == START)
+        assert 0 <= down <= 1
+    assert down == 0
+    assert [v for v, _ in verbs if v in (STOP, START)] == [STOP, START] * len(cluster.nodes)
+
+
+def test_a_plan_is_carried_through_the_journal_without_a_change(store: Store, tmp_path: Path) -> None:
+    cluster, seen = healthy(store)
+    made = store.control.plan(cluster, seen, Intent(Operation.RESTART))
+    journal = Journal(tmp_path)
+    entry = journal.begin(made, "ann@host", "a test")
+    for step in made.steps:
+        entry.step(step)
+    (record,) = journal.read()
+    assert record.plan == replace(made, candidates=())
+    assert record.begun == made.steps
+
+
+def test_nothing_is_planned_for_a_cluster_that_does_not_answer(store: Store) -> None:
+    cluster = make_cluster(store.name, 3)
+    seen = judge(cluster, dict.fromkeys((n.name for n in cluster.nodes), lost()))
+    for operation in (Operation.SWITCHOVER, Operation.FAILOVER, Operation.RESTART):
+        with pytest.raises(NotPlannable):
+            store.control.plan(cluster, seen, Intent(operation))

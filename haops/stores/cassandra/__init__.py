@@ -5,6 +5,7 @@ from haops.stores.base import Store
 from haops.stores.cassandra.control import CONTROL, primary
 from haops.stores.cassandra.events import events
 from haops.stores.cassandra.observe import observe
+from haops.stores.cassandra.probe import copies, probe
 from haops.stores.cassandra.readiness import readiness
 from haops.stores.cassandra.topology import layout, render_context
 from haops.stores.cassandra.workload import CassandraWorkload
@@ -20,4 +21,6 @@ STORE = Store(
     events=events,
     workload=CassandraWorkload,
     control=CONTROL,
+    probe=probe,
+    copies=copies,
 )

@@ -12,6 +12,7 @@ from haops.errors import DeadlineExceeded
 from haops.runtime.port import Container, ContainerState
 from haops.stores.base import first_line
 from haops.stores.cassandra import plan as plans
+from haops.stores.cassandra.connect import TROUBLE
 from haops.stores.cassandra.nodetool import (
     DRAINED,
     DRAINING,
@@ -21,7 +22,6 @@ from haops.stores.cassandra.nodetool import (
     NORMAL,
     Nodetool,
 )
-from haops.stores.cassandra.observe import TROUBLE
 from haops.stores.cassandra.readiness import readiness
 from haops.stores.cassandra.ring import Ring, answers, quiet_clients
 from haops.stores.cassandra.topology import replaced, without

@@ -8,14 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from cassandra import ConsistencyLevel
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+from cassandra import ConsistencyLevel, DriverException, OperationTimedOut, RequestExecutionException
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
+from cassandra.connection import ConnectionException
 from cassandra.policies import (
     ConstantReconnectionPolicy,
     DCAwareRoundRobinPolicy,
     FallthroughRetryPolicy,
     TokenAwarePolicy,
 )
+from cassandra.protocol import ErrorMessage
 
 from haops.cluster.spec import Node
 from haops.stores.cassandra.topology import DATACENTER
@@ -29,6 +31,18 @@ _PROTOCOL: Final = 5
 # A frame of the native protocol: version, flags, stream, opcode OPTIONS, no body.
 _OPTIONS_FRAME: Final = b"\x05\x00\x00\x00\x05\x00\x00\x00\x00"
 _SUPPORTED: Final = 0x06
+
+# What servers answer with (overloaded, bootstrapping, ...) is an ErrorMessage, and a connection that
+# ends under a request a ConnectionException, neither of which any other covers.
+TROUBLE: Final = (
+    ConnectionException,
+    DriverException,
+    ErrorMessage,
+    OperationTimedOut,
+    RequestExecutionException,
+    NoHostAvailable,
+    OSError,
+)
 
 # The driver logs each connection that it loses; a drill loses them on purpose.
 logging.getLogger("cassandra").setLevel(logging.CRITICAL)

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from itertools import islice
 from typing import Any, Final
 
-from cassandra import DriverException, OperationTimedOut, RequestExecutionException
+from cassandra import ConsistencyLevel, DriverException, OperationTimedOut, RequestExecutionException
 from cassandra.cluster import NoHostAvailable
 from cassandra.protocol import ErrorMessage
+from cassandra.query import SimpleStatement
 
-from haops.cluster.snapshot import Lag, NodeState, NodeView, Role, Snapshot, not_up, verdict_of
-from haops.cluster.spec import AddressMap, Cluster, Node
+from haops.cluster.snapshot import NodeState, Snapshot
+from haops.cluster.spec import Cluster, Node
 from haops.parallel import ask_all
 from haops.runtime.port import Container
-from haops.stores.base import ANSWER_S, Unanswered, not_running, now, unreachable
-from haops.stores.cassandra.connect import connect
-from haops.stores.cassandra.topology import replication
+from haops.stores.base import ANSWER_S, Unanswered, not_running, unreachable
+from haops.stores.cassandra.connect import answers_options, connect
+from haops.stores.cassandra.judge import Heartbeat, MemberReport, Report, Reports, judge, ownership
+from haops.stores.cassandra.topology import KEYSPACE
+
+__all__ = [
+    "TROUBLE",
+    "Heartbeat",
+    "MemberReport",
+    "Report",
+    "Reports",
+    "ask",
+    "gather",
+    "judge",
+    "observe",
+    "ownership",
+]
 
 # What servers answer with (overloaded, bootstrapping, ...) is an ErrorMessage, which no other covers.
 TROUBLE: Final = (
@@ -29,61 +46,72 @@ TROUBLE: Final = (
 )
 
 _LOCAL: Final = "SELECT host_id, schema_version, release_version, tokens FROM system.local"
-_PEERS: Final = "SELECT host_id, schema_version FROM system.peers_v2"
+_PEERS: Final = "SELECT peer FROM system.peers_v2"
 _HINTS: Final = "SELECT address, files FROM system_views.pending_hints"
-_RING: Final = 2**64
-
-
-@dataclass(frozen=True, slots=True)
-class MemberReport:
-    """A member's own view.
-
-    Args:
-        tokens: The tokens it owns.
-        schema: Its schema version.
-        peers: How many other members it knows.
-        hints: For each member it keeps hints for (by container address), the files of hints.
-    """
-
-    version: str
-    tokens: tuple[int, ...]
-    schema: str
-    peers: int
-    hints: Mapping[str, int]
-
-
-Report = MemberReport | Unanswered
-Reports = Mapping[str, Report]
+_KEYSPACE: Final = f"SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = '{KEYSPACE}'"
+_GOSSIP: Final = "SELECT address, generation, heartbeat FROM system_views.gossip_info"
+# The table that readiness makes, with a row of each member in it.
+_PROOF: Final = f"{KEYSPACE}.ready"
+# What a member's sisters are asked when it does not answer us: a read of its range with all copies
+# taking part. It takes a few milliseconds, and fails at once if they hold the member for dead.
+_REACH_S: Final = 0.2
+# A contact point may freeze while it is used; a second one costs a look another time-out.
+_CONTACTS: Final = 2
 
 
 def ask(session: Any, host: Any) -> MemberReport:
     """One member's answer, from that very member. Raises one of TROUBLE."""
-
-    def rows(query: str) -> list[Any]:
-        return list(session.execute(query, host=host, timeout=ANSWER_S))
-
-    local = rows(_LOCAL)[0]
+    queries = (_LOCAL, _PEERS, _HINTS, _KEYSPACE, _GOSSIP)
+    asked = [session.execute_async(query, host=host, timeout=ANSWER_S) for query in queries]
+    (local,), peers, hints, keyspaces, gossip = (list(answer.result()) for answer in asked)
     return MemberReport(
         version=local.release_version,
         tokens=tuple(int(t) for t in local.tokens),
         schema=str(local.schema_version),
-        peers=len(rows(_PEERS)),
-        hints={row.address: row.files for row in rows(_HINTS)},
+        peers=len(peers),
+        hints={row.address: row.files for row in hints},
+        copies=next((_copies(row.replication) for row in keyspaces), None),
+        known=frozenset(row.peer for row in peers),
+        heard={row.address: Heartbeat(row.generation, row.heartbeat) for row in gossip},
     )
+
+
+def _copies(options: Mapping[str, str]) -> int:
+    """Copies in all data centres together."""
+    return sum(int(value) for name, value in options.items() if name != "class" and value.isdigit())
 
 
 def gather(cluster: Cluster, containers: Mapping[str, Container]) -> Reports:
     """Every member's answer, or why there is none."""
     gone = {n.name: why for n in cluster.nodes if (why := not_running(n, containers))}
     running = [n for n in cluster.nodes if n.name not in gone]
-    return {**gone, **_ask_running(running)}
+    if not running:
+        return gone
+    # The driver does not tell whether a lost member refused or was silent, and a silent contact
+    # point costs it a whole time-out: it begins with the first member that answers a knock.
+    asked: Reports = {}
+    with ThreadPoolExecutor(max_workers=len(running)) as pool:
+        knocks = {pool.submit(_knock, node): node for node in running}
+        answering = (knocks[done] for done in as_completed(knocks) if done.result() is None)
+        for contact in islice(answering, _CONTACTS):
+            asked = _ask_running(cluster, contact, running)
+            if any(isinstance(report, MemberReport) for report in asked.values()):
+                break
+        closed = {node.name: why for done, node in knocks.items() if (why := done.result())}
+    lost = {name: why for name, why in closed.items() if not isinstance(asked.get(name), MemberReport)}
+    return {**gone, **asked, **lost}
 
 
-def _ask_running(nodes: Sequence[Node]) -> Reports:
-    if not nodes:
-        return {}
+def _knock(node: Node) -> Unanswered | None:
     try:
-        with connect(nodes, timeout_s=ANSWER_S, metadata=False) as session:
+        return None if answers_options(node, ANSWER_S) else unreachable("it does not speak CQL")
+    except OSError as error:
+        return unreachable(error)
+
+
+def _ask_running(cluster: Cluster, contact: Node, nodes: Sequence[Node]) -> dict[str, Report]:
+    try:
+        with connect([contact], timeout_s=ANSWER_S, metadata=False) as session:
             hosts = {(h.endpoint.address, h.endpoint.port): h for h in session.cluster.metadata.all_hosts()}
 
             def one(node: Node) -> Report:
@@ -92,93 +120,61 @@ def _ask_running(nodes: Sequence[Node]) -> Reports:
                 except KeyError:
                     return unreachable("the other members do not know it")
                 except TROUBLE as error:
-                    return unreachable(error)
+                    return _lost(error)
 
-            return dict(zip((n.name for n in nodes), ask_all(one, nodes), strict=True))
+            found = dict(zip((n.name for n in nodes), ask_all(one, nodes), strict=True))
+            lost = [n for n in nodes if isinstance(found[n.name], Unanswered)]
+            return _corroborated(cluster, session, hosts, found, lost) if lost else found
     except TROUBLE as error:
-        return {n.name: unreachable(error) for n in nodes}
+        return {n.name: _lost(error) for n in nodes}
 
 
-def judge(cluster: Cluster, reports: Reports) -> Snapshot:
-    """The snapshot that these answers amount to; pure."""
-    members = {name: r for name, r in reports.items() if isinstance(r, MemberReport)}
-    hints = _hints_for(cluster, members)
-    owned = ownership(cluster)
-    views = tuple(
-        _view(node, reports[node.name], hints[node.name], owned[node.name]) for node in cluster.nodes
+def _lost(error: Exception) -> Unanswered:
+    """The driver's error without its connections; a time-out among them is no evidence of death."""
+    causes = (
+        [error, *getattr(error, "errors", {}).values()] if isinstance(error, NoHostAvailable) else [error]
     )
-    lost = _ranges_without_quorum(cluster, members)
-    reasons = [*lost, *_member_reasons(cluster, members, hints), *not_up(views)]
-    verdict = verdict_of(reasons, serving=bool(members) and not lost)
-    return Snapshot(cluster.name, cluster.store, cluster.mode, now(), verdict, tuple(reasons), views)
-
-
-def ownership(cluster: Cluster) -> Mapping[str, float]:
-    """Share of the data that each node keeps a copy of: its own range and those of RF - 1 before it."""
-    ring = sorted(cluster.servers, key=lambda n: int(n.params["token"]))
-    tokens = [int(n.params["token"]) for n in ring]
-    # With one token the range before it is the whole ring, which the modulus would make empty.
-    spans = [(t - tokens[i - 1]) % _RING or _RING for i, t in enumerate(tokens)]
-    copies = replication(len(ring))
-    return {node.name: sum(spans[i - back] for back in range(copies)) / _RING for i, node in enumerate(ring)}
-
-
-def _ranges_without_quorum(cluster: Cluster, members: Mapping[str, MemberReport]) -> list[str]:
-    ring = sorted(cluster.servers, key=lambda n: int(n.params["token"]))
-    copies = replication(len(ring))
-    quorum = copies // 2 + 1
-    lost = 0
-    for i in range(len(ring)):
-        holders = [ring[(i + step) % len(ring)] for step in range(copies)]
-        lost += sum(h.name in members for h in holders) < quorum
-    if not lost:
-        return []
-    return [
-        f"{lost} of {len(ring)} token ranges have fewer than {quorum} of {copies} copies: QUORUM fails there"
-    ]
-
-
-def _hints_for(cluster: Cluster, members: Mapping[str, MemberReport]) -> Mapping[str, int]:
-    addresses = AddressMap(cluster)
-    total = dict.fromkeys((n.name for n in cluster.nodes), 0)
-    for report in members.values():
-        for address, files in report.hints.items():
-            if node := addresses.node_at(address):
-                total[node.name] += files
-    return total
-
-
-def _member_reasons(
-    cluster: Cluster, members: Mapping[str, MemberReport], hints: Mapping[str, int]
-) -> list[str]:
-    reasons = []
-    schemas = {r.schema for r in members.values()}
-    if len(schemas) > 1:
-        reasons.append(f"{len(schemas)} schema versions among {len(members)} members")
-    for name, report in members.items():
-        if report.peers < len(cluster.servers) - 1:
-            reasons.append(f"{name} knows {report.peers} of {len(cluster.servers) - 1} other members")
-    reasons += [f"hints wait for {name}: {files} files" for name, files in hints.items() if files]
-    return reasons
-
-
-def _view(node: Node, report: Report, hints: int, owned: float) -> NodeView:
-    lag = Lag(hints=hints)
-    if isinstance(report, Unanswered):
-        return NodeView(
-            node.name, Role.MEMBER, report.state, node.host, node.host_port, lag, report.why, ownership=owned
+    if any(isinstance(cause, OperationTimedOut) for cause in causes):
+        return Unanswered(
+            NodeState.UNREACHABLE, "its port answers, but no CQL request does in time", silent=True
         )
-    return NodeView(
-        node.name,
-        Role.MEMBER,
-        NodeState.UP,
-        node.host,
-        node.host_port,
-        lag,
-        ownership=owned,
-        version=report.version,
-        detail=f"token {node.params['token']}, knows {report.peers} others",
-    )
+    return unreachable(causes[-1])
+
+
+def _corroborated(
+    cluster: Cluster,
+    session: Any,
+    hosts: Mapping[tuple[str, int], Any],
+    found: Mapping[str, Report],
+    lost: Sequence[Node],
+) -> dict[str, Report]:
+    """The same, with what the members that answer say of those that do not."""
+
+    def one(name: str) -> Report:
+        report = found[name]
+        if isinstance(report, Unanswered):
+            return report
+        node = cluster.node(name)
+        host = hosts[node.host, node.host_port]
+        return replace(report, reaches=tuple(n.name for n in lost if _reads_with(cluster, session, host, n)))
+
+    return dict(zip(found, ask_all(one, found), strict=True))
+
+
+def _reads_with(cluster: Cluster, session: Any, host: Any, lost: Node) -> bool:
+    """Whether `host` gets the rows of another's range with that one taking part."""
+    tokens = sorted(int(n.params["token"]) for n in cluster.servers)
+    token = int(lost.params["token"])
+    first = tokens.index(token) == 0  # its range begins at the last token and goes over the ring's end
+    bounds = f"token(name) > {tokens[tokens.index(token) - 1]}"
+    bounds += "" if first else f" AND token(name) <= {token}"
+    query = f"SELECT name FROM {_PROOF} WHERE {bounds} LIMIT 1"
+    statement = SimpleStatement(query, consistency_level=ConsistencyLevel.ALL)
+    try:
+        session.execute(statement, host=host, timeout=_REACH_S)
+    except TROUBLE:
+        return False
+    return True
 
 
 def observe(cluster: Cluster, containers: Mapping[str, Container]) -> Snapshot:

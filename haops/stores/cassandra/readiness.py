@@ -12,8 +12,7 @@ from cassandra.query import SimpleStatement
 from haops.cluster.spec import Cluster, Node
 from haops.parallel import ask_all
 from haops.stores.base import ANSWER_S, Readiness, first_line
-from haops.stores.cassandra.connect import answers_options, connect
-from haops.stores.cassandra.observe import TROUBLE
+from haops.stores.cassandra.connect import TROUBLE, answers_options, connect
 from haops.stores.cassandra.topology import DATACENTER, KEYSPACE, replication
 
 _SCHEMA_S: Final = 10.0

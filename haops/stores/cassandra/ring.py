@@ -13,8 +13,7 @@ from cassandra.query import SimpleStatement
 from haops.cluster.spec import AddressMap, Cluster, Node
 from haops.parallel import ask_all
 from haops.stores.base import ANSWER_S, first_line
-from haops.stores.cassandra.connect import APPLICATION, answers_options, connect
-from haops.stores.cassandra.observe import TROUBLE
+from haops.stores.cassandra.connect import APPLICATION, TROUBLE, answers_options, connect
 from haops.stores.cassandra.topology import KEYSPACE
 
 # A write that a dead copy keeps waiting is answered by the server's own time-out of 2 s.

@@ -5,6 +5,7 @@ from haops.stores.base import Store
 from haops.stores.redis.control import CONTROL, primary
 from haops.stores.redis.events import events
 from haops.stores.redis.observe import observe
+from haops.stores.redis.probe import copies, probe
 from haops.stores.redis.readiness import readiness
 from haops.stores.redis.topology import layout, render_context
 from haops.stores.redis.workload import RedisWorkload
@@ -20,4 +21,6 @@ STORE = Store(
     events=events,
     workload=RedisWorkload,
     control=CONTROL,
+    probe=probe,
+    copies=copies,
 )

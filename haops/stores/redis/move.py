@@ -134,17 +134,15 @@ class RedisConductor:
 
     def put_back(self, done: Sequence[Step], failed: Step) -> str:
         """The old primary serves again, unless the role has moved; then the move is finished."""
-        begun = {s.verb for s in (*done, failed)}
-        if not begun & {plans.PAUSE, plans.CHAIN, plans.FENCE, plans.PROMOTE}:
-            return self._restart_what_stopped(failed)
-        self._links.revive()
-        return put_back(self._cluster, self._links, self._plan, self._mandate)
-
-    def _restart_what_stopped(self, failed: Step) -> str:
         if failed.verb in (STOP, START, AWAIT) and failed.node:
+            # Of a rolling restart: the role has moved, or was not to move yet.
             self._restarter.start(failed.node)
             return f"{failed.node} was started; the others were left as they are"
-        return "nothing was changed"
+        begun = {s.verb for s in (*done, failed)}
+        if not begun & {plans.PAUSE, plans.CHAIN, plans.FENCE, plans.PROMOTE}:
+            return "nothing was changed"
+        self._links.revive()
+        return put_back(self._cluster, self._links, self._plan, self._mandate)
 
 
 def put_back(cluster: Cluster, links: Links, plan: Plan, mandate: Mandate | None) -> str:

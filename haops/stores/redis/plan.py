@@ -96,7 +96,7 @@ def failover(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
             Step(SETTLE, None, "wait until copies and Sentinels agree, and keep it in the servers' files"),
         ),
         risk=f"what {source or 'the old primary'} acknowledged and no replica received is lost; "
-        f"{target} has the most advanced copy of those that may be promoted",
+        f"{target} comes first by priority, then by how far its copy has got",
         candidates=candidates,
     )
 
@@ -205,8 +205,8 @@ def _against(view: NodeView, intent: Intent, source: str | None) -> str | None:
         return "its priority is 0: never to be promoted"
     if intent.zone and view.zone != intent.zone:
         return f"it stands in zone {view.zone or '-'}, not in {intent.zone}"
-    if source and view.follows and view.follows != source:
-        return f"it follows {view.follows}, not {source}"
+    if source and view.follows != source:
+        return f"it follows {view.follows or 'a stranger'}, not {source}"
     if intent.operation is not Operation.FAILOVER and view.state is NodeState.SYNCING:
         return f"it has not caught up: {view.why or 'syncing'}"
     behind = view.lag.bytes if view.lag else None

@@ -5,6 +5,7 @@ from haops.stores.base import Store
 from haops.stores.zookeeper.control import CONTROL, primary
 from haops.stores.zookeeper.events import events
 from haops.stores.zookeeper.observe import observe
+from haops.stores.zookeeper.probe import copies, probe
 from haops.stores.zookeeper.readiness import readiness
 from haops.stores.zookeeper.topology import layout, render_context
 from haops.stores.zookeeper.workload import ZooKeeperWorkload
@@ -20,4 +21,6 @@ STORE = Store(
     events=events,
     workload=ZooKeeperWorkload,
     control=CONTROL,
+    probe=probe,
+    copies=copies,
 )

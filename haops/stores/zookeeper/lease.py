@@ -37,7 +37,7 @@ class ZooKeeperLease:
         self._client: Any = None
         self._sure_until = 0.0
         self._stop = threading.Event()
-        self.words = f"standby: asks {ensemble.name} for the lease"
+        self.words = f"asks {ensemble.name} for the lease"
         self._thread = threading.Thread(target=self._keep, daemon=True, name="lease")
 
     def remaining_s(self) -> float:
@@ -49,7 +49,7 @@ class ZooKeeperLease:
             try:
                 self._renew()
             except (KazooException, KazooTimeoutError, OSError) as error:
-                self.words = f"standby: {self._ensemble.name} does not answer ({type(error).__name__})"
+                self.words = f"{self._ensemble.name} does not answer ({type(error).__name__})"
                 # A client that was cut off may hang on its old session: a fresh one for each try.
                 self._drop()
             self._stop.wait(_RENEW_S)
@@ -66,7 +66,7 @@ class ZooKeeperLease:
             self.words = f"leads by the lease in {self._ensemble.name}"
         else:
             self._sure_until = 0.0
-            self.words = f"standby: {holder.decode(errors='replace')} leads"
+            self.words = f"{holder.decode(errors='replace')} leads"
 
     def _holder_now(self) -> tuple[bytes, int]:
         """Who holds it; takes it if nobody does."""

@@ -124,8 +124,11 @@ def absent(cluster: Cluster) -> Snapshot:
     return replace(seen, nodes=tuple(replace(n, state=NodeState.MISSING) for n in seen.nodes))
 
 
-NODE_KEYS = ["name", "role", "state", "why", "host", "port", "lag", "ownership", "version", "detail"]
-CLUSTER_KEYS = ["name", "store", "mode", "verdict", "reasons", "taken", "nodes"]
+NODE_KEYS = [
+    "name", "role", "state", "why", "host", "port", "lag", "ownership", "version", "detail",
+    "position", "priority", "zone", "follows",
+]  # fmt: skip
+CLUSTER_KEYS = ["name", "store", "mode", "verdict", "reasons", "findings", "taken", "nodes"]
 
 
 @pytest.mark.parametrize("command", ["status", "ls"])
@@ -151,6 +154,10 @@ def test_json_has_the_documented_shape(run: Run, standing: Callable[..., None], 
         "ownership": None,
         "version": "1.2.3",
         "detail": "",
+        "position": None,
+        "priority": None,
+        "zone": None,
+        "follows": None,
     }
 
 

@@ -7,14 +7,15 @@ import pytest
 from haops.cli import output
 from haops.cli.cluster import _age
 from haops.cli.output import lag_words
-from haops.cluster.snapshot import Lag, NodeState, NodeView, Role, Snapshot, Verdict
+from haops.cluster.snapshot import Finding, FindingKind, Lag, NodeState, NodeView, Role, Snapshot, Verdict
 from haops.cluster.spec import StoreName
 
 from ...fakes import CREATED
 
 
 def seen(*nodes: NodeView, reasons: tuple[str, ...] = (), verdict: Verdict = Verdict.HEALTHY) -> Snapshot:
-    return Snapshot("c", StoreName.REDIS, "async", CREATED, verdict, reasons, nodes)
+    findings = tuple(Finding(FindingKind.NODE, reason) for reason in reasons)
+    return Snapshot("c", StoreName.REDIS, "async", CREATED, verdict, findings, nodes)
 
 
 @pytest.mark.parametrize(

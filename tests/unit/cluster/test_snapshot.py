@@ -25,11 +25,11 @@ def test_a_role_is_held_only_by_nodes_that_answer() -> None:
 
 
 def test_each_node_that_is_not_up_gives_a_reason_with_its_cause() -> None:
-    reasons = not_up(
+    findings = not_up(
         [
             view("a", Role.REPLICA, NodeState.UP),
             view("b", Role.REPLICA, NodeState.STOPPED, "Exited (137)"),
             view("c", Role.REPLICA, NodeState.MISSING),
         ]
     )
-    assert reasons == ("b is stopped: Exited (137)", "c is missing")
+    assert tuple(f.text for f in findings) == ("b is stopped: Exited (137)", "c is missing")

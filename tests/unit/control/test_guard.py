@@ -237,9 +237,7 @@ def test_a_guard_that_loses_its_lease_before_a_step_does_not_do_it(tmp_path: Pat
 
 def test_a_standby_neither_probes_nor_acts(tmp_path: Path, cluster: Cluster) -> None:
     scene = Scene(tmp_path, cluster, DEAD)
-    guard = Guard(
-        scene.operations, cluster, scene.watch, Leads(False), scene.settings, scene.words.append
-    )
+    guard = Guard(scene.operations, cluster, scene.watch, Leads(False), scene.settings, scene.words.append)
     guard._turn()
     assert scene.watch.beats == DEAD
     assert [w.act for w in scene.words] == [Act.STANDBY]
@@ -260,7 +258,9 @@ def test_a_role_that_somebody_else_moved_is_followed(tmp_path: Path, cluster: Cl
     assert scene.watch.primary == "redis-3"
 
 
-def test_a_guard_that_starts_without_a_primary_takes_the_sentinels_word(tmp_path: Path, cluster: Cluster) -> None:
+def test_a_guard_that_starts_without_a_primary_takes_the_sentinels_word(
+    tmp_path: Path, cluster: Cluster
+) -> None:
     scene = Scene(tmp_path, cluster, [])
     scene.watch.surveyed = views(cluster, None, lost="redis-2")
     scene.run()

@@ -308,48 +308,65 @@ EVENTS = st.lists(
 )
 
 
+Event = tuple[str, int, str, Outcome, Step]
+
+
+class Story:
+    """Events played on a journal, and what must be read back of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.journal, self.file = Journal(folder), folder / "journal.jsonl"
+        self.file.touch()
+        self.entries: list[Entry] = []
+        self.began: dict[str, int] = {}  # where in the file that stands
+        self.ended: dict[str, tuple[Outcome, int]] = {}
+        self.begun: dict[str, list[Step]] = {}
+
+    @property
+    def size(self) -> int:
+        return self.file.stat().st_size
+
+    def play(self, event: Event) -> None:
+        kind, number, text, _, _ = event
+        if kind == "begin":
+            entry = self.journal.begin(PLAN, text, text)
+            self.entries.append(entry)
+            self.begun[entry.id], self.began[entry.id] = [], self.size
+        elif kind == "foreign":
+            with self.file.open("a", encoding="utf-8") as out:
+                out.write(json.dumps({"event": "end", "note": text, "outcome": 7}) + "\n")
+        elif running := [e for e in self.entries if e.id not in self.ended]:
+            self.go_on(running[number % len(running)], event)
+
+    def go_on(self, entry: Entry, event: Event) -> None:
+        kind, _, text, outcome, step = event
+        if kind == "step":
+            entry.step(step)
+            self.begun[entry.id].append(step)
+        elif kind == "did":
+            entry.did(len(text), text)
+        else:
+            entry.end(outcome, text)
+            self.ended[entry.id] = (outcome, self.size)
+
+
 @given(EVENTS, st.floats(0, 1))
 def test_whatever_was_written_and_wherever_it_is_cut_complete_operations_are_still_there(
-    events: list[tuple[str, int, str, Outcome, Step]], share: float
+    events: list[Event], share: float
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        journal, file = Journal(Path(folder)), Path(folder) / "journal.jsonl"
-        entries: list[Entry] = []
-        ended: dict[str, tuple[Outcome, int]] = {}  # how, and where in the file that stands
-        begun: dict[str, list[Step]] = {}
-        where: dict[str, int] = {}
-        for kind, number, text, outcome, step in events:
-            entry = entries[number % len(entries)] if entries else None
-            if kind == "begin":
-                entry = journal.begin(PLAN, text, text)
-                entries.append(entry)
-                begun[entry.id] = []
-                where[entry.id] = file.stat().st_size
-            elif kind == "foreign":
-                with file.open("a", encoding="utf-8") as out:
-                    out.write(json.dumps({"event": "end", "note": text, "outcome": 7}) + "\n")
-            elif entry and entry.id not in ended:
-                if kind == "step":
-                    entry.step(step)
-                    begun[entry.id].append(step)
-                elif kind == "did":
-                    entry.did(len(text), text)
-                else:
-                    entry.end(outcome, text)
-                    ended[entry.id] = (outcome, file.stat().st_size)
-        size = file.stat().st_size if file.exists() else 0
-        cut = round(share * size)
-        if file.exists():
-            file.write_bytes(file.read_bytes()[:cut])
-        records = {r.id: r for r in journal.read()}
-        for identity, (outcome, at) in ended.items():
-            if at <= cut:
-                assert records[identity].outcome is outcome
-                assert list(records[identity].begun) == begun[identity]
-        for identity, at in where.items():
-            assert (identity in records) >= (at <= cut)
-        for identity, record in records.items():
-            assert list(record.begun) == begun[identity][: len(record.begun)]
+        story = Story(Path(folder))
+        for event in events:
+            story.play(event)
+        cut = round(share * story.size)
+        story.file.write_bytes(story.file.read_bytes()[:cut])
+        records = {r.id: r for r in story.journal.read()}
+    whole = {identity: how for identity, (how, at) in story.ended.items() if at <= cut}
+    assert {identity: records[identity].outcome for identity in whole} == whole
+    assert all(list(records[identity].begun) == story.begun[identity] for identity in whole)
+    assert {identity for identity, at in story.began.items() if at <= cut} <= records.keys()
+    for identity, record in records.items():
+        assert list(record.begun) == story.begun[identity][: len(record.begun)]
 
 
 def test_a_cluster_that_goes_takes_its_journal_along(state: StateDir) -> None:

@@ -232,6 +232,15 @@ def test_a_plan_cut_off_at_any_step_is_mended(
     assert world.whole() == ([VICTIM] if untouched else []), again
 
 
+def test_a_replacement_whose_process_died_with_haops_is_started_again(world: World) -> None:
+    plan, acting = planned(world, Operation.REPLACE), conductor(world)
+    for step in plan.steps[:3]:
+        acting.perform(step)
+    world.nodes[VICTIM] = ContainerState.STOPPED
+    load(world.cluster.store).control.mend(world.cluster, world.tools, plan, plan.steps[:4])
+    assert world.whole() == []
+
+
 @pytest.mark.parametrize("left", [True, False])
 def test_a_node_that_died_while_it_left_is_asked_whether_it_has(world: World, left: bool) -> None:
     plan, acting = planned(world, Operation.DECOMMISSION), conductor(world)

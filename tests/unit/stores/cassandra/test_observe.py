@@ -97,7 +97,15 @@ def test_a_disagreement_about_the_schema_is_told(cluster: Cluster) -> None:
     odd = MemberReport("5.0.6", (1,), "b", 2, {})
     seen = judge(cluster, reports(cluster, cassandra_2=odd))
     assert seen.verdict is Verdict.DEGRADED
-    assert seen.reasons == ("2 schema versions among 3 members",)
+    (reason,) = seen.reasons
+    assert reason == "2 schema versions among 3 members: cassandra-1, cassandra-3 a; cassandra-2 b"
+
+
+def test_a_replication_factor_that_is_not_met_is_told_once(cluster: Cluster) -> None:
+    low = MemberReport("5.0.6", (1,), "a", 2, {}, copies=1)
+    seen = judge(cluster, reports(cluster, cassandra_1=low, cassandra_2=low))
+    assert seen.verdict is Verdict.DEGRADED
+    assert seen.reasons == ("the keyspace haops has a replication factor of 1, not 3",)
 
 
 def test_a_member_that_does_not_know_all_others_is_told(cluster: Cluster) -> None:

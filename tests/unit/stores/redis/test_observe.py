@@ -66,7 +66,7 @@ SENTINEL_STATE: dict[str, Any] = {
 
 
 def test_a_primarys_info_counts_only_replicas_that_are_online() -> None:
-    assert parse_info(PRIMARY_INFO) == ServerReport(True, 14134, "8.0.2", replicas=1)
+    assert parse_info(PRIMARY_INFO) == ServerReport(True, 14134, "8.0.2", replicas=1, good=1)
 
 
 def test_a_replicas_info_tells_whom_it_follows_and_how_far_it_is() -> None:
@@ -163,7 +163,7 @@ def test_a_sentinel_that_names_a_stranger_is_told_with_the_strangers_address(clu
 def test_a_sentinel_that_holds_the_primary_for_dead_is_told(cluster: Cluster) -> None:
     seen = judge(cluster, reports(cluster, sentinel_1=opinion(cluster, "redis-1", "s_down")))
     assert seen.verdict is Verdict.DEGRADED
-    assert seen.reasons == ("sentinel-1 holds redis-1 for dead",)
+    assert seen.reasons[0] == "sentinel-1 holds redis-1 for dead"
 
 
 @pytest.mark.parametrize(("dead", "told"), [(1, False), (2, True), (3, True)])
@@ -286,3 +286,77 @@ def test_a_sentinel_that_watches_nothing_yet_is_not_ready_and_not_reachable(
         assert list(readiness.pending()) == ["sentinel-1"]
     seen = STORE.observe(cluster, all_running(cluster))
     assert view(seen, "sentinel-1").state is NodeState.UNREACHABLE
+
+
+# What a set whose Sentinels and servers are whole says; each test spoils one thing.
+AT = {name: (f"10.231.0.{10 + i}", 6379) for i, name in enumerate(("redis-1", "redis-2", "redis-3"))}
+
+
+def told(cluster: Cluster, **spoilt: ServerReport | SentinelReport | Unanswered) -> Snapshot:
+    whole: dict[str, ServerReport | SentinelReport | Unanswered] = {
+        "redis-1": ServerReport(True, 100, "8", replicas=2, needs=1, good=2),
+        "redis-2": ServerReport(False, 100, "8", upstream=AT["redis-1"]),
+        "redis-3": ServerReport(False, 100, "8", upstream=AT["redis-1"]),
+    }
+    whole |= {f"sentinel-{i}": SentinelReport(AT["redis-1"], ("master",), 2, 3, 2, 7) for i in (1, 2, 3)}
+    return judge(cluster, whole | {name.replace("_", "-"): report for name, report in spoilt.items()})
+
+
+SILENT = Unanswered(NodeState.UNREACHABLE, "timed out", silent=True)
+REFUSED = Unanswered(NodeState.UNREACHABLE, "connection refused")
+
+
+def test_a_primary_without_the_replicas_it_needs_takes_no_writes(cluster: Cluster) -> None:
+    seen = told(cluster, redis_1=ServerReport(True, 100, "8", needs=1, good=0))
+    assert seen.verdict is Verdict.DOWN
+    assert "redis-1 refuses writes: 0 of the 1 replicas that it needs are there" in seen.reasons
+
+
+def test_held_writes_are_told(cluster: Cluster) -> None:
+    seen = told(cluster, redis_1=ServerReport(True, 100, "8", needs=1, good=2, paused=True))
+    assert seen.reasons == ("redis-1 holds writes back (CLIENT PAUSE)",)
+
+
+def test_a_stale_sentinel_is_told_with_both_epochs(cluster: Cluster) -> None:
+    seen = told(cluster, sentinel_2=SentinelReport(AT["redis-1"], ("master",), 2, 3, 2, 5))
+    assert seen.reasons == ("sentinel-2 is stale: it knows epoch 5, others know 7",)
+
+
+def test_sentinels_that_differ_in_a_setting_are_told(cluster: Cluster) -> None:
+    seen = told(cluster, sentinel_2=SentinelReport(AT["redis-1"], ("master",), 2, 3, 1, 7))
+    assert seen.reasons == (
+        "the Sentinels differ in quorum: sentinel-1 has 2, sentinel-2 has 1, sentinel-3 has 2",
+    )
+
+
+def test_a_running_failover_is_told(cluster: Cluster) -> None:
+    flags = ("failover_in_progress", "master")
+    assert told(cluster, sentinel_1=SentinelReport(AT["redis-1"], flags, 2, 3, 2, 7)).reasons == (
+        "sentinel-1 runs a failover",
+    )
+
+
+def test_a_replica_of_a_replica_is_told(cluster: Cluster) -> None:
+    seen = told(cluster, redis_3=ServerReport(False, 100, "8", upstream=AT["redis-2"]))
+    assert seen.reasons == ("redis-3 follows redis-2, not redis-1",)
+
+
+def test_a_replica_far_behind_or_without_news_is_told(cluster: Cluster) -> None:
+    ahead = ServerReport(True, 20_000_000, "8", replicas=2, needs=1, good=2)
+    assert "redis-2 is 19,999,900 B behind (limit 10,485,760 B)" in told(cluster, redis_1=ahead).reasons
+    stuck = ServerReport(False, 100, "8", upstream=AT["redis-1"], silent_s=6.0)
+    assert told(cluster, redis_2=stuck).reasons == ("redis-2 has heard nothing from redis-1 for 6 s",)
+
+
+def test_a_primary_that_its_replicas_reach_is_partitioned_not_down(cluster: Cluster) -> None:
+    seen = told(cluster, redis_1=SILENT)
+    assert seen.verdict is Verdict.DEGRADED
+    (lost,) = (n for n in seen.nodes if n.name == "redis-1")
+    assert lost.state is NodeState.PARTITIONED
+    assert "reached by redis-2, redis-3" in (lost.why or "")
+
+
+def test_who_reaches_nobody_and_is_refused_by_nobody_cannot_tell(cluster: Cluster) -> None:
+    everybody = {n.name.replace("-", "_"): SILENT for n in cluster.nodes}
+    assert told(cluster, **everybody).verdict is Verdict.UNKNOWN
+    assert told(cluster, **(everybody | {"redis_1": REFUSED})).verdict is Verdict.DOWN
