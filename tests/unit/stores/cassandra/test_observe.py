@@ -3,17 +3,18 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haops.cluster.snapshot import Lag, NodeState, Role, Snapshot, Verdict
+from haops.cluster.snapshot import FindingKind, Lag, NodeState, Role, Snapshot, Verdict
 from haops.cluster.spec import Cluster
 from haops.stores.base import Unanswered
 from haops.stores.cassandra.connect import answers_options
-from haops.stores.cassandra.observe import MemberReport, judge, ownership
+from haops.stores.cassandra.observe import Heartbeat, MemberReport, judge, ownership
 from haops.stores.cassandra.topology import replication, tokens
 
 from ....fakes import make_cluster
@@ -170,3 +171,67 @@ def test_a_member_that_answers_options_is_there(answering: Any) -> None:
 def test_what_does_not_answer_like_a_member_is_none(answering: Any, words: bytes) -> None:
     cluster, _ = answering(words)
     assert not answers_options(cluster.nodes[0], 1.0)
+
+
+# ---- what members think of each other
+
+SILENT = Unanswered(NodeState.UNREACHABLE, "timed out", silent=True)
+
+
+def member(cluster: Cluster, name: str, **fields: Any) -> MemberReport:
+    found: MemberReport = reports(cluster)[name]
+    return replace(found, **fields)
+
+
+def test_a_lost_member_that_a_sister_read_with_is_partitioned_and_its_copies_count(cluster: Cluster) -> None:
+    reader = member(cluster, "cassandra-1", reaches=("cassandra-2", "cassandra-3"))
+    seen = judge(cluster, reports(cluster, cassandra_1=reader, cassandra_2=SILENT, cassandra_3=SILENT))
+    assert seen.verdict is Verdict.DEGRADED
+    assert [n.state for n in seen.nodes] == [NodeState.UP, NodeState.PARTITIONED, NodeState.PARTITIONED]
+    words = "lost from here (timed out), but a read through cassandra-1 reached it"
+    assert f"cassandra-2 is partitioned: {words}" in seen.reasons
+    nobody = judge(cluster, reports(cluster, cassandra_2=SILENT, cassandra_3=SILENT))
+    assert nobody.verdict is Verdict.DOWN
+
+
+@pytest.mark.parametrize(
+    ("generation", "count", "told"),
+    [(7, 100, False), (7, 88, False), (7, 87, True), (6, 900, True), (8, 1, False)],
+)
+def test_a_member_of_which_a_sister_has_long_heard_nothing_is_told(
+    cluster: Cluster, generation: int, count: int, told: bool
+) -> None:
+    address = cluster.node("cassandra-3").address
+    own = member(cluster, "cassandra-3", heard={address: Heartbeat(7, 100)})
+    sister = member(cluster, "cassandra-1", heard={address: Heartbeat(generation, count)})
+    seen = judge(cluster, reports(cluster, cassandra_1=sister, cassandra_3=own))
+    assert [(f.kind, f.node) for f in seen.findings] == [(FindingKind.PARTITION, "cassandra-3")] * told
+    if told:
+        assert "answers from here, but cassandra-1 had no sign of life from it" in seen.reasons[0]
+
+
+def test_a_member_that_just_started_again_is_not_lost(cluster: Cluster) -> None:
+    address = cluster.node("cassandra-3").address
+    own = member(cluster, "cassandra-3", heard={address: Heartbeat(8, 5)})
+    sister = member(cluster, "cassandra-1", heard={address: Heartbeat(7, 900)})
+    assert judge(cluster, reports(cluster, cassandra_1=sister, cassandra_3=own)).findings == ()
+
+
+def test_the_members_that_one_does_not_know_are_named(cluster: Cluster) -> None:
+    knows = frozenset({cluster.node("cassandra-1").address})
+    lonely = member(cluster, "cassandra-3", peers=1, known=knows)
+    seen = judge(cluster, reports(cluster, cassandra_3=lonely))
+    assert seen.reasons == ("cassandra-3 knows 1 of 2 other members: not cassandra-2",)
+
+
+def test_more_copies_than_members_are_told(cluster: Cluster) -> None:
+    full = member(cluster, "cassandra-1", copies=3)
+    seen = judge(cluster, reports(cluster, cassandra_1=full, cassandra_3=GONE))
+    assert "3 copies are kept of each row, but 2 members are there: ALL fails" in seen.reasons
+    assert judge(cluster, reports(cluster, cassandra_1=full)).verdict is Verdict.HEALTHY
+
+
+def test_who_reaches_nobody_and_is_refused_by_nobody_cannot_tell(cluster: Cluster) -> None:
+    everybody = {n.name: SILENT for n in cluster.nodes}
+    assert judge(cluster, everybody).verdict is Verdict.UNKNOWN
+    assert judge(cluster, everybody | {"cassandra-1": GONE}).verdict is Verdict.DOWN

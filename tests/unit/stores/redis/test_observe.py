@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haops.cluster.snapshot import Lag, NodeState, Role, Snapshot, Verdict
+from haops.cluster.snapshot import FindingKind, Lag, NodeState, Role, Snapshot, Verdict
 from haops.cluster.spec import Cluster
 from haops.stores.base import Unanswered
 from haops.stores.redis import STORE
@@ -66,7 +67,9 @@ SENTINEL_STATE: dict[str, Any] = {
 
 
 def test_a_primarys_info_counts_only_replicas_that_are_online() -> None:
-    assert parse_info(PRIMARY_INFO) == ServerReport(True, 14134, "8.0.2", replicas=1, good=1)
+    assert parse_info(PRIMARY_INFO) == ServerReport(
+        True, 14134, "8.0.2", replicas=1, good=1, heard=(("10.231.0.11", 6379),)
+    )
 
 
 def test_a_replicas_info_tells_whom_it_follows_and_how_far_it_is() -> None:
@@ -139,7 +142,12 @@ def opinion(cluster: Cluster, name: str, *flags: str) -> SentinelReport:
 def test_two_primaries_are_a_split_brain_that_names_both(cluster: Cluster) -> None:
     seen = judge(cluster, reports(cluster, redis_2=ServerReport(True, 1200, "8.0.2")))
     assert seen.verdict is not Verdict.HEALTHY
-    assert "split brain: redis-1 and redis-2 all say that they are the primary" in seen.reasons
+    assert seen.reasons[0] == (
+        "split brain: redis-1 and redis-2 all say that they are the primary;"
+        " redis-1: named by sentinel-1, sentinel-2, sentinel-3, followed by redis-3;"
+        " redis-2: named by no Sentinel, followed by nobody;"
+        " the Sentinels turn the other back, what it took meanwhile is lost: write to redis-1"
+    )
 
 
 def test_in_a_split_brain_lag_counts_from_the_primary_that_is_ahead(cluster: Cluster) -> None:
@@ -309,7 +317,9 @@ REFUSED = Unanswered(NodeState.UNREACHABLE, "connection refused")
 def test_a_primary_without_the_replicas_it_needs_takes_no_writes(cluster: Cluster) -> None:
     seen = told(cluster, redis_1=ServerReport(True, 100, "8", needs=1, good=0))
     assert seen.verdict is Verdict.DOWN
-    assert "redis-1 refuses writes: 0 of the 1 replicas that it needs are there" in seen.reasons
+    assert seen.reasons[0] == (
+        "redis-1 refuses writes: 0 of the 1 replicas that it needs are there (min-replicas-to-write)"
+    )
 
 
 def test_held_writes_are_told(cluster: Cluster) -> None:
@@ -338,14 +348,16 @@ def test_a_running_failover_is_told(cluster: Cluster) -> None:
 
 def test_a_replica_of_a_replica_is_told(cluster: Cluster) -> None:
     seen = told(cluster, redis_3=ServerReport(False, 100, "8", upstream=AT["redis-2"]))
-    assert seen.reasons == ("redis-3 follows redis-2, not redis-1",)
+    assert seen.reasons == ("redis-3 follows redis-2, not redis-1: a chain, which ends if redis-2 does",)
 
 
 def test_a_replica_far_behind_or_without_news_is_told(cluster: Cluster) -> None:
     ahead = ServerReport(True, 20_000_000, "8", replicas=2, needs=1, good=2)
     assert "redis-2 is 19,999,900 B behind (limit 10,485,760 B)" in told(cluster, redis_1=ahead).reasons
     stuck = ServerReport(False, 100, "8", upstream=AT["redis-1"], silent_s=6.0)
-    assert told(cluster, redis_2=stuck).reasons == ("redis-2 has heard nothing from redis-1 for 6 s",)
+    assert told(cluster, redis_2=stuck).reasons == (
+        "redis-2 has heard nothing from redis-1 for 6 s (limit 4 s)",
+    )
 
 
 def test_a_primary_that_its_replicas_reach_is_partitioned_not_down(cluster: Cluster) -> None:
@@ -360,3 +372,77 @@ def test_who_reaches_nobody_and_is_refused_by_nobody_cannot_tell(cluster: Cluste
     everybody = {n.name.replace("-", "_"): SILENT for n in cluster.nodes}
     assert told(cluster, **everybody).verdict is Verdict.UNKNOWN
     assert told(cluster, **(everybody | {"redis_1": REFUSED})).verdict is Verdict.DOWN
+
+
+def test_a_silent_replica_of_which_its_primary_hears_is_partitioned(cluster: Cluster) -> None:
+    primary = ServerReport(True, 100, "8", replicas=2, needs=1, good=2, heard=(AT["redis-2"],))
+    seen = told(cluster, redis_1=primary, redis_2=SILENT, redis_3=SILENT)
+    states = {n.name: n.state for n in seen.nodes}
+    assert (states["redis-2"], states["redis-3"]) == (NodeState.PARTITIONED, NodeState.UNREACHABLE)
+    assert "redis-2 is partitioned: lost from here (timed out), reached by redis-1" in seen.reasons
+
+
+@pytest.mark.parametrize(("link_up", "silent_s"), [(False, 0.0), (True, 3.0)])
+def test_a_link_that_is_down_or_quiet_is_no_witness(cluster: Cluster, link_up: bool, silent_s: float) -> None:
+    stale = ServerReport(False, 100, "8", upstream=AT["redis-1"], link_up=link_up, silent_s=silent_s)
+    seen = told(cluster, redis_1=SILENT, redis_2=stale, redis_3=stale)
+    assert seen.verdict is Verdict.DOWN
+    assert view(seen, "redis-1").state is NodeState.UNREACHABLE
+
+
+def test_a_primary_that_only_the_observer_reaches_is_told(cluster: Cluster) -> None:
+    cut = ServerReport(False, 100, "8", upstream=AT["redis-1"], link_up=False)
+    seen = told(cluster, redis_2=cut, redis_3=cut, sentinel_1=opinion(cluster, "redis-1", "s_down"))
+    (found,) = [f for f in seen.findings if f.kind is FindingKind.PARTITION]
+    assert found.text == "redis-1 answers from here, but redis-2, redis-3, sentinel-1 have lost it"
+    assert view(seen, "redis-1").state is NodeState.UP
+    one = told(cluster, redis_2=cut)
+    assert not [f for f in one.findings if f.kind is FindingKind.PARTITION]
+
+
+def test_a_pause_is_told_with_the_time_that_is_left(cluster: Cluster) -> None:
+    info = PRIMARY_INFO | {"paused_actions": "write", "paused_timeout_milliseconds": 1500}
+    report = parse_info(info, needs=1)
+    assert (report.paused, report.pause_left_s) == (True, 1.5)
+    assert "redis-1 holds writes back (CLIENT PAUSE, for 1.5 s more)" in told(cluster, redis_1=report).reasons
+    assert not parse_info(PRIMARY_INFO | {"paused_actions": "none"}).paused
+
+
+def test_without_a_primary_the_sentinel_against_the_others_is_told(cluster: Cluster) -> None:
+    gone = Unanswered(NodeState.STOPPED, "Exited (137)")
+    odd = SentinelReport(AT["redis-2"], ("master",), 2, 3, 2, 7)
+    seen = told(cluster, redis_1=gone, sentinel_3=odd)
+    assert "sentinel-3 takes redis-2 for the primary, but the others take redis-1" in seen.reasons
+
+
+def test_every_setting_in_which_sentinels_differ_is_a_finding_of_its_own(cluster: Cluster) -> None:
+    odd = SentinelReport(AT["redis-1"], ("master",), 3, 3, 1, 7, down_after_ms=5000)
+    found = [f for f in told(cluster, sentinel_2=odd).findings if f.kind is FindingKind.CONFIGURATION]
+    assert [f.about for f in found] == ["quorum", "down-after-milliseconds", "number of known replicas"]
+
+
+def test_sentinels_that_are_no_more_are_told_for_the_majority_that_they_raise(cluster: Cluster) -> None:
+    ghosts = {f"sentinel_{i}": SentinelReport(AT["redis-1"], ("master",), 2, 5, 2, 7) for i in (1, 2, 3)}
+    seen = told(cluster, **ghosts)
+    assert len(seen.reasons) == 3
+    assert seen.reasons[0].startswith("sentinel-1 counts 5 Sentinels, but there are 3")
+
+
+def test_a_view_has_zone_and_priority() -> None:
+    cluster = make_cluster("redis", 3)
+    nodes = tuple(replace(n, params={**n.params, "zone": f"z{n.index}"}) for n in cluster.nodes)
+    cluster = replace(cluster, nodes=nodes)
+    never = ServerReport(False, 100, "8", upstream=AT["redis-1"], priority=0)
+    seen = told(cluster, redis_2=never, redis_3=SILENT)
+    assert [n.zone for n in seen.nodes] == ["z1", "z2", "z3", "z1", "z2", "z3"]
+    assert [n.priority for n in seen.nodes[:2]] == [None, 0]
+
+
+def test_a_server_where_config_is_forbidden_still_tells_whether_it_needs_replicas(
+    served: tuple[Cluster, list[RedisState]],
+) -> None:
+    cluster, states = served
+    states[0].info += "min_slaves_good_slaves:0\r\n"
+    seen = STORE.observe(cluster, all_running(cluster))
+    assert seen.verdict is Verdict.DOWN
+    assert "redis-1 refuses writes: 0 of the 1 replicas" in seen.reasons[0]

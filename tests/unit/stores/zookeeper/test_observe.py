@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haops.cluster.snapshot import Lag, NodeState, Role, Snapshot, Verdict
+from haops.cluster.snapshot import FindingKind, Lag, NodeState, Role, Snapshot, Verdict
 from haops.cluster.spec import Cluster
 from haops.stores.base import Unanswered
 from haops.stores.zookeeper import STORE
@@ -15,6 +16,7 @@ from haops.stores.zookeeper.observe import (
     NotServing,
     ServerReport,
     judge,
+    parse_conf,
     parse_mntr,
     parse_zxid,
     transactions_behind,
@@ -143,7 +145,10 @@ def test_two_leaders_are_a_split_brain_that_names_both(cluster: Cluster) -> None
     second = ServerReport(Role.LEADER, 0x200000001, "3.9.5", 2, 0, 1)
     seen = judge(cluster, reports(cluster, zookeeper_3=second))
     assert seen.verdict is not Verdict.HEALTHY
-    assert seen.reasons[0].startswith("split brain: zookeeper-1 and zookeeper-3 all say that they lead")
+    assert seen.reasons[0] == (
+        "split brain: zookeeper-1 and zookeeper-3 all say that they lead;"
+        " zookeeper-1: epoch 1, 2 followers in sync; zookeeper-3: epoch 2, 2 followers in sync"
+    )
 
 
 def test_a_follower_that_is_not_in_sync_is_counted(cluster: Cluster) -> None:
@@ -210,3 +215,80 @@ def test_readiness_waits_for_followers_in_sync() -> None:
         cluster = make_cluster("zookeeper", 3, ports=[p for port in ports for p in (port, 1)])
         with STORE.readiness(cluster) as readiness:
             assert readiness.pending() == {"zookeeper-1": "1 followers in sync"}
+
+
+# ---- what others see, settings, load
+
+SILENT = Unanswered(NodeState.UNREACHABLE, "timed out", silent=True)
+FOLLOWER = ServerReport(Role.FOLLOWER, 0x100000009, "3.9.5", None, 0, 1)
+LEADER = ServerReport(Role.LEADER, 0x100000009, "3.9.5", 2, 0, 1)
+
+
+def test_a_lost_leader_under_which_followers_serve_is_partitioned(cluster: Cluster) -> None:
+    seen = judge(cluster, reports(cluster, zookeeper_1=SILENT))
+    assert seen.verdict is Verdict.DEGRADED
+    assert view(seen, "zookeeper-1").state is NodeState.PARTITIONED
+    words = "lost from here (timed out), but zookeeper-2, zookeeper-3 serve under it"
+    assert f"zookeeper-1 is partitioned: {words}" in seen.reasons
+
+
+def test_a_lost_follower_that_the_leader_counts_is_partitioned(cluster: Cluster) -> None:
+    seen = judge(cluster, reports(cluster, zookeeper_3=SILENT))
+    assert view(seen, "zookeeper-3").state is NodeState.PARTITIONED
+    assert "the leader zookeeper-1 counts it in sync" in view(seen, "zookeeper-3").why
+    alone = judge(cluster, reports(cluster, zookeeper_1=replace(LEADER, synced=1), zookeeper_3=SILENT))
+    assert view(alone, "zookeeper-3").state is NodeState.UNREACHABLE
+
+
+def test_of_two_that_are_lost_neither_is_named_but_the_leader_is_known_to_be_there() -> None:
+    cluster = make_cluster("zookeeper", 5)
+    seen = judge(cluster, reports(cluster, zookeeper_1=SILENT, zookeeper_2=SILENT))
+    assert [n.state for n in seen.nodes[:2]] == [NodeState.UNREACHABLE] * 2
+    assert seen.verdict is Verdict.DEGRADED
+    words = "zookeeper-3, zookeeper-4, zookeeper-5 serve under one"
+    assert f"the leader is not seen from here, but {words}" in seen.reasons
+
+
+def test_followers_of_a_leader_whose_container_has_ended_prove_nothing(cluster: Cluster) -> None:
+    ended = Unanswered(NodeState.STOPPED, "Exited (137)")
+    assert judge(cluster, reports(cluster, zookeeper_1=ended)).verdict is Verdict.DOWN
+
+
+def test_who_reaches_nobody_and_is_refused_by_nobody_cannot_tell(cluster: Cluster) -> None:
+    everybody = {n.name: SILENT for n in cluster.nodes}
+    assert judge(cluster, everybody).verdict is Verdict.UNKNOWN
+    refused = Unanswered(NodeState.UNREACHABLE, "Connection refused")
+    assert judge(cluster, everybody | {"zookeeper-1": refused}).verdict is Verdict.DOWN
+
+
+def test_settings_that_differ_are_told_with_every_servers_value(cluster: Cluster) -> None:
+    alike = parse_conf("tickTime=500\nserverId=1\nserver.1=a\nserver.2=b\n")
+    other = parse_conf("tickTime=400\nserverId=2\nserver.1=a\n")
+    assert alike == ("server.1=a", "server.2=b", "tickTime=500")
+    seen = judge(
+        cluster,
+        reports(
+            cluster,
+            zookeeper_1=replace(LEADER, shared=alike),
+            zookeeper_2=replace(FOLLOWER, shared=alike),
+            zookeeper_3=replace(FOLLOWER, shared=other),
+        ),
+    )
+    assert seen.reasons == (
+        "configurations differ in server.2: zookeeper-1 has b, zookeeper-2 has b, zookeeper-3 has none",
+        "configurations differ in tickTime: zookeeper-1 has 500, zookeeper-2 has 500, zookeeper-3 has 400",
+    )
+    assert [f.about for f in seen.findings] == ["server.2", "tickTime"]
+
+
+@pytest.mark.parametrize(("waiting", "told"), [(100, False), (101, True)])
+def test_many_requests_that_wait_are_told(cluster: Cluster, waiting: int, told: bool) -> None:
+    seen = judge(cluster, reports(cluster, zookeeper_2=replace(FOLLOWER, outstanding=waiting)))
+    assert [f.kind for f in seen.findings] == [FindingKind.BACKLOG] * told
+
+
+@pytest.mark.parametrize(("behind", "told"), [(500, False), (501, True)])
+def test_a_follower_far_behind_is_told(cluster: Cluster, behind: int, told: bool) -> None:
+    ahead = replace(LEADER, zxid=FOLLOWER.zxid + behind)
+    seen = judge(cluster, reports(cluster, zookeeper_1=ahead, zookeeper_3=ahead))
+    assert [(f.kind, f.node) for f in seen.findings] == [(FindingKind.LAG, "zookeeper-2")] * told
