@@ -22,6 +22,7 @@ from haops.cluster.state import disk_trouble
 from haops.stores.plan import Operation, Plan, Step
 
 _NAME: Final = "journal.jsonl"
+_UNREADABLE: Final = (KeyError, TypeError, ValueError, IndexError, OverflowError)
 
 
 class Outcome(StrEnum):
@@ -142,7 +143,18 @@ class Journal:
         stamped = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **line}
         data = (json.dumps(stamped, ensure_ascii=False) + "\n").encode()
         with self._open() as fd:
-            os.write(fd, data)
+            if self._is_cut():
+                data = b"\n" + data  # a full disk left half a line: what follows must not be glued to it
+            while data:
+                data = data[os.write(fd, data) :]
+
+    def _is_cut(self) -> bool:
+        """Whether the last line has no end."""
+        with self._path.open("rb") as file:
+            if not file.seek(0, os.SEEK_END):
+                return False
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
 
     def sync(self) -> None:
         """Make the file survive a crash of the machine."""
@@ -172,11 +184,11 @@ class Journal:
         """
         drafts: dict[str, Draft] = {}
         for line in self._lines():
-            with contextlib.suppress(KeyError, TypeError, ValueError, IndexError):
+            with contextlib.suppress(*_UNREADABLE):
                 _take(drafts, line)
         found = []
         for draft in drafts.values():
-            with contextlib.suppress(KeyError, TypeError, ValueError):
+            with contextlib.suppress(*_UNREADABLE):
                 found.append(_record(draft, unfinished=Outcome.RUNNING if busy else Outcome.CUT_OFF))
         return tuple(found)
 
@@ -189,7 +201,7 @@ class Journal:
             return
         with self._path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
-                with contextlib.suppress(json.JSONDecodeError):
+                with contextlib.suppress(ValueError, RecursionError):  # whatever stands there
                     document = json.loads(line)
                     if isinstance(document, dict):
                         yield document
