@@ -47,7 +47,13 @@ def register(app: typer.Typer) -> None:
 
 
 def specs_for(
-    store: str, name: str | None, nodes: int, image: Sequence[str], port: int | None, ttl: str | None
+    store: str,
+    name: str | None,
+    nodes: int,
+    image: Sequence[str],
+    port: int | None,
+    ttl: str | None,
+    zones: str | None = None,
 ) -> list[ClusterSpec]:
     """What `up STORE` asks for; `all` is one cluster of each store."""
     stores = list(StoreName) if store == ALL else [_one_store(store)]
@@ -62,6 +68,7 @@ def specs_for(
             image=images.get(each),
             port_base=port,
             ttl=parse_duration(ttl) if ttl else None,
+            zones=tuple(z.strip() for z in zones.split(",") if z.strip()) if zones else (),
         )
         for each in stores
     ]
@@ -112,13 +119,16 @@ def up(
     ttl: Annotated[
         str | None, typer.Option(help="Age at which `haops gc` may remove it, such as 2h.")
     ] = None,
+    zones: Annotated[
+        str | None, typer.Option(help="Zones of the servers in turn, such as a,b,c: for switchover --zone.")
+    ] = None,
     timeout: Annotated[str, typer.Option(help="How long to wait for readiness.")] = "120s",
 ) -> None:
     """Start a cluster, and return when clients can write and read.
 
     A second `up` changes nothing; after a crash it finishes the job.
     """
-    specs = specs_for(store, name, nodes, image or [], port, ttl)
+    specs = specs_for(store, name, nodes, image or [], port, ttl, zones)
     deadline_s = parse_duration(timeout).total_seconds()
     console = shapes.err()
     if nodes % 2 == 0 and StoreName.ZOOKEEPER in {s.store for s in specs}:

@@ -82,6 +82,7 @@ class ClusterSpec:
         image: Image reference instead of the one built here.
         port_base: First host port; None lets haops choose free ones.
         ttl: Age at which `haops gc` may remove the cluster; None is never.
+        zones: Where the servers are meant to stand, in turn; only a name to plan with.
     """
 
     name: str
@@ -90,6 +91,7 @@ class ClusterSpec:
     image: str | None = None
     port_base: int | None = None
     ttl: timedelta | None = None
+    zones: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name)

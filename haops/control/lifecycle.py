@@ -125,7 +125,7 @@ class Lifecycle:
                 owner=owner,
                 subnet=str(subnet),
                 image=image,
-                nodes=_place(plans, subnet, ports),
+                nodes=_place(plans, subnet, ports, spec.zones),
                 created=created,
                 expires=created + spec.ttl if spec.ttl else None,
                 phase=Phase.CREATING,
@@ -344,8 +344,10 @@ class Lifecycle:
         return self.runtime.containers(cluster)
 
 
-def _place(plans: Sequence[NodePlan], subnet: Subnet, ports: Sequence[int]) -> tuple[Node, ...]:
-    """Give each planned node its fixed address and its host ports; pure."""
+def _place(
+    plans: Sequence[NodePlan], subnet: Subnet, ports: Sequence[int], zones: Sequence[str] = ()
+) -> tuple[Node, ...]:
+    """Give each planned node its fixed address, its host ports and its zone; pure."""
     free = iter(ports)
     nodes = []
     for offset, plan in enumerate(plans):
@@ -359,10 +361,14 @@ def _place(plans: Sequence[NodePlan], subnet: Subnet, ports: Sequence[int]) -> t
                 port=plan.port or host_port,
                 host_port=host_port,
                 admin_host_port=next(free) if plan.has_admin else None,
-                params=dict(plan.params),
+                params={**plan.params, **_zone(zones, plan.index)},
             )
         )
     return tuple(nodes)
+
+
+def _zone(zones: Sequence[str], index: int) -> dict[str, str]:
+    return {"zone": zones[(index - 1) % len(zones)]} if zones else {}
 
 
 def worst(snapshots: Sequence[Snapshot]) -> Verdict:

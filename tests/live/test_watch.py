@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from live_helpers import Haops, container, docker, end_process
@@ -37,7 +42,7 @@ def test_a_frozen_replica_is_told_and_ctrl_c_ends_with_5(
     assert watching.returncode == 5, err
     assert ("state", "paused", victim) in {(line["kind"], line["what"], line["node"]) for line in told}
     assert told[-1]["what"] == "degraded"
-    haops.await_verdict(name, "healthy", within_s=30)
+    haops.run("watch", name, "--until", "healthy", "--timeout", "30s")
 
 
 def test_until_ends_the_watch_when_it_has_come(haops: Haops, trio: Mapping[str, str]) -> None:
@@ -62,3 +67,48 @@ def test_split_brain_on_real_servers_is_named_at_once(haops: Haops, trio: Mappin
     assert "split-brain" in kinds
     assert any(f"{primary.name}" in r and f"{replica.name}" in r for r in seen["reasons"])
     haops.await_verdict(name, "healthy", within_s=30)
+
+
+@contextmanager
+def lost_from_here(haops: Haops, folder: Path, cluster: str, *nodes: str) -> Iterator[Haops]:
+    """The same clusters for an observer whose way to some nodes is cut: their ports take and never answer."""
+    shutil.copytree(haops.state, folder)
+    state = StateDir(folder)
+    record = state.get(cluster)
+    with ExitStack() as stack:
+
+        def silent() -> int:
+            return int(stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1])
+
+        moved = tuple(replace(n, host_port=silent()) if n.name in nodes else n for n in record.nodes)
+        state.save(replace(record, nodes=moved))
+        yield Haops(folder)
+
+
+@pytest.mark.parametrize(("store", "role"), [("redis", "primary"), ("zookeeper", "leader")])
+def test_a_primary_that_only_its_sisters_reach_is_partitioned_not_down(
+    haops: Haops, trio: Mapping[str, str], tmp_path: Path, store: str, role: str
+) -> None:
+    name = trio[store]
+    whole = haops.await_verdict(name, "healthy")
+    (lost,) = (n["name"] for n in whole["nodes"] if n["role"] == role)
+    with lost_from_here(haops, tmp_path / "state", name, lost) as cut_off:
+        seen = cut_off.status(name, check=5)
+    assert seen["verdict"] == "degraded"
+    states = {n["name"]: n["state"] for n in seen["nodes"]}
+    assert states.pop(lost) == "partitioned"
+    assert set(states.values()) == {"up"}
+    witnesses = [n["name"] for n in whole["nodes"] if n["role"] in ("replica", "follower")]
+    (reason,) = [f["text"] for f in seen["findings"] if f["kind"] == "partition" and f["node"] == lost]
+    assert all(witness in reason for witness in witnesses)
+    haops.await_verdict(name, "healthy")
+
+
+@pytest.mark.parametrize("store", ["redis", "zookeeper", "cassandra"])
+def test_who_reaches_nobody_does_not_know(
+    haops: Haops, trio: Mapping[str, str], tmp_path: Path, store: str
+) -> None:
+    name = trio[store]
+    nodes = [n["name"] for n in haops.await_verdict(name, "healthy")["nodes"]]
+    with lost_from_here(haops, tmp_path / "state", name, *nodes) as cut_off:
+        assert cut_off.status(name, check=5)["verdict"] == "unknown"

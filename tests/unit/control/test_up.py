@@ -8,9 +8,9 @@ from ipaddress import IPv4Network
 import pytest
 import yaml
 
-from haops.cluster.spec import Cluster, ClusterSpec, Phase, StoreName
+from haops.cluster.spec import Cluster, ClusterSpec, NodeKind, Phase, StoreName
 from haops.cluster.state import StateDir
-from haops.control.lifecycle import Lifecycle
+from haops.control.lifecycle import Lifecycle, _place
 from haops.control.progress import NodeProgress
 from haops.errors import (
     AddressTaken,
@@ -25,6 +25,7 @@ from haops.errors import (
 )
 from haops.runtime.port import ContainerState, LogLine
 from haops.stores import load
+from haops.stores.base import NodePlan
 
 from ...fakes import FakeClock, FakeRuntime, with_readiness
 
@@ -296,3 +297,10 @@ def test_up_does_not_start_what_another_process_works_on(haops: Lifecycle, runti
 def test_a_ttl_beyond_all_time_is_bad_input(haops: Lifecycle) -> None:
     with pytest.raises(BadInput):
         haops.up(ClusterSpec("a", StoreName.REDIS, ttl=timedelta(days=5_000_000)))
+
+
+def test_servers_stand_in_the_zones_in_turn() -> None:
+    plans = [NodePlan(f"redis-{i}", NodeKind.SERVER, i, 6379) for i in (1, 2, 3)]
+    placed = _place(plans, IPv4Network("10.0.0.0/27"), [1, 2, 3], ("a", "b"))
+    assert [n.params["zone"] for n in placed] == ["a", "b", "a"]
+    assert all("zone" not in n.params for n in _place(plans, IPv4Network("10.0.0.0/27"), [1, 2, 3]))
