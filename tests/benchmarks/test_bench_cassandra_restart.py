@@ -30,10 +30,12 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cassandra-restart")
-    haops(folder, "up", "cassandra", "--name", NAME, "--ttl", "2h")
-    print(HEAD)
-    yield folder
-    haops(folder, "down", "--all", "--volumes", check=False)
+    try:
+        haops(folder, "up", "cassandra", "--name", NAME, "--ttl", "2h")
+        print(HEAD)
+        yield folder
+    finally:
+        haops(folder, "down", "--all", "--volumes", check=False)
 
 
 @pytest.fixture

@@ -46,9 +46,11 @@ work.carry_out(work.lifecycle.state.get(sys.argv[1]), intent, Order("test", "die
 @pytest.fixture(scope="module")
 def four(haops: Haops) -> Iterator[str]:
     """A ring of four; the first test takes one away."""
-    haops.run("up", "cassandra", "--name", NAME, "--nodes", "4", "--ttl", "90m")
-    yield NAME
-    haops.run("down", NAME, "--volumes", check=None)
+    try:
+        haops.run("up", "cassandra", "--name", NAME, "--nodes", "4", "--ttl", "90m")
+        yield NAME
+    finally:
+        haops.run("down", NAME, "--volumes", check=None)
 
 
 @pytest.fixture

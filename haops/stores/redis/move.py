@@ -13,7 +13,7 @@ from haops.stores.plan import Conductor, Operation, Plan, Step, StepFailed, Tool
 from haops.stores.redis import plan as plans
 from haops.stores.redis.links import Links
 from haops.stores.redis.readiness import readiness
-from haops.stores.redis.sentinel import Mandate, Sentinels
+from haops.stores.redis.sentinel import Mandate, Opinion, Sentinels
 from haops.stores.redis.servers import Servers, ServerView
 from haops.stores.restart import AWAIT, START, STOP, Restarter
 
@@ -157,8 +157,8 @@ def put_back(cluster: Cluster, links: Links, plan: Plan, mandate: Mandate | None
     """
     servers, sentinels = Servers(cluster, links), Sentinels(cluster, links)
     source, target = cluster.node(plan.source or ""), cluster.node(plan.target or "")
+    named = _named(cluster, links, source)
     views = servers.views()
-    named = servers.named_by(sentinels.opinions(), plans.majority(cluster))
     if named is not None and named.name not in (source.name, target.name):
         return servers.leave_to(named, source)
     word = named_by_sentinels(named, source, target)
@@ -174,6 +174,35 @@ def put_back(cluster: Cluster, links: Links, plan: Plan, mandate: Mandate | None
                 f"{source.name} and {target.name} are both primaries, and both may have taken writes",
                 hint="the Sentinels keep the one that they name; what the other took since is lost",
             )
+
+
+def _named(cluster: Cluster, links: Links, source: Node) -> Node | None:
+    """Whom a majority of the Sentinels sends clients to.
+
+    While one of them is on its way to another primary, writes stay held until the
+    others have heard of it: released too early, they would be lost.
+    """
+    servers, sentinels = Servers(cluster, links), Sentinels(cluster, links)
+    end = time.monotonic() + _WINNER_S
+    while True:
+        opinions = sentinels.opinions()
+        named = servers.named_by(opinions, plans.majority(cluster))
+        on_the_way = named in (None, source) and _moves(opinions, sentinels.agree(source, opinions))
+        if not on_the_way or time.monotonic() > end:
+            return named
+        if links[source.name].usable:
+            links[source.name].ask("CLIENT", "PAUSE", PAUSE_MS, "WRITE")
+        time.sleep(0.05)
+
+
+def _moves(opinions: Mapping[str, Opinion], stay: Sequence[str]) -> bool:
+    """Whether a Sentinel has newer word than those that stay; one with older word is only stale."""
+    known = max((opinions[name].epoch for name in stay), default=0)
+    return any(
+        "failover_in_progress" in opinion.flags or opinion.epoch > known
+        for name, opinion in opinions.items()
+        if name not in stay
+    )
 
 
 class Way(StrEnum):

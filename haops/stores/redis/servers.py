@@ -15,7 +15,6 @@ from haops.stores.redis.sentinel import Opinion
 ROUND_S: Final = 0.5
 _FENCE: Final = "min-replicas-to-write"
 _POLL_S: Final = 0.0005
-_WINNER_S: Final = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +118,8 @@ class Servers:
         goal = self.view(source.name).offset
         while True:
             view = self.view(name)
+            if view.is_primary:
+                raise StepFailed("somebody else has promoted it before it had caught up", node=name)
             if view.offset >= goal and view.link_up:
                 return goal
             if time.monotonic() > end:
@@ -169,7 +170,10 @@ class Servers:
 
     def leave_to(self, winner: Node, source: Node) -> str:
         """The Sentinels have moved the role: the old primary follows theirs, before its writes are released."""
-        if self._links[source.name].usable:
-            self.demote(source.name, winner)
+        for name in self.names:
+            if name == source.name:
+                self.demote(name, winner)
+            elif name != winner.name:
+                self.follow(name, winner)
         self.persist()
         return f"the Sentinels have made {winner.name} the primary; {source.name} follows it"
