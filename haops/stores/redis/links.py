@@ -141,13 +141,24 @@ class Links:
             link.close()
 
 
-def ask_each(commands: Mapping[str, Command], links: Links, within_s: float) -> dict[str, Any]:
+def ask_each(
+    commands: Mapping[str, Command],
+    links: Links,
+    within_s: float,
+    *,
+    enough: int | None = None,
+    longest_s: float = 0.0,
+) -> dict[str, Any]:
     """Send every node its command, then collect: an answer, or the error that came instead.
 
     The whole takes `within_s` seconds at most; who is silent until then loses the
     connection, so that the next round does not wait for it again.
+
+    Args:
+        enough: Good answers without which it is worth waiting on, up to `longest_s` seconds.
     """
-    end = time.monotonic() + within_s
+    started = time.monotonic()
+    end = started + within_s
     answers: dict[str, Any] = {}
     waiting = []
     for name, command in commands.items():
@@ -158,6 +169,8 @@ def ask_each(commands: Mapping[str, Command], links: Links, within_s: float) -> 
             answers[name] = error
     while waiting:
         over = time.monotonic() >= end
+        if over and enough is not None and len(good(answers)) < enough:
+            over = time.monotonic() >= started + longest_s
         # Who has answered is heard first: one that is silent to the end must not use up the others' time.
         for link in [each for each in waiting if over or each.ready()]:
             waiting.remove(link)

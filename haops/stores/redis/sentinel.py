@@ -18,13 +18,16 @@ from typing import Any, Final
 
 from haops.cluster.spec import Cluster, Node
 from haops.stores.plan import StepFailed
-from haops.stores.redis.links import Links, ask_each, good
+from haops.stores.redis.links import Command, Links, ask_each, good
 from haops.stores.redis.plan import majority
 from haops.stores.redis.topology import SERVICE, sentinel_id
 
 HELLO: Final = "__sentinel__:hello"
 # A Sentinel answers within a millisecond; one that needs longer is left out of the round.
 ROUND_S: Final = 0.15
+# A vote and a new primary go to the Sentinel's disk first, which takes a second where the disk is
+# busy; without a majority there is nothing better to do than to wait for it.
+LONGEST_S: Final = 1.0
 # Failed elections may have pushed the Sentinels' current epoch, which they do not tell, ahead of
 # what they tell.
 _TRIES: Final = 12
@@ -76,7 +79,7 @@ class Sentinels:
     def opinions(self) -> dict[str, Opinion]:
         """What each one that answers says; who is silent is left out."""
         command = ("SENTINEL", "MASTER", SERVICE)
-        answers = good(ask_each(dict.fromkeys(self.names, command), self._links, ROUND_S))
+        answers = good(self._ask_majority(dict.fromkeys(self.names, command)))
         # While it fails over it sends clients to the promoted node before it says so in MASTER.
         command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
         sends = good(ask_each(dict.fromkeys(answers, command), self._links, ROUND_S))
@@ -94,7 +97,7 @@ class Sentinels:
         for attempt in range(_TRIES):
             epoch += 1 + attempt // 3
             command = ("SENTINEL", "IS-MASTER-DOWN-BY-ADDR", primary.address, primary.port, epoch, run_id)
-            answers = good(ask_each(dict.fromkeys(self.names, command), self._links, ROUND_S))
+            answers = good(self._ask_majority(dict.fromkeys(self.names, command)))
             votes = {name: (str(a[1]), int(a[2])) for name, a in answers.items()}
             voters = tuple(name for name, vote in votes.items() if vote == (run_id, epoch))
             if len(voters) >= majority(self._cluster):
@@ -117,7 +120,11 @@ class Sentinels:
         for name in self.names:
             other = next(s for s in self._cluster.sentinels if s.name != name)
             commands[name] = ("PUBLISH", HELLO, self._hello(other, primary, mandate.epoch))
-        return tuple(good(ask_each(commands, self._links, ROUND_S)))
+        return tuple(good(self._ask_majority(commands)))
+
+    def _ask_majority(self, commands: Mapping[str, Command]) -> dict[str, Any]:
+        enough = majority(self._cluster)
+        return ask_each(commands, self._links, ROUND_S, enough=enough, longest_s=LONGEST_S)
 
     def _hello(self, sender: Node, primary: Node, epoch: int) -> str:
         words = (

@@ -170,6 +170,14 @@ def test_a_sentinel_that_falls_silent_during_the_vote_costs_one_round(
     assert len(group.sentinels["sentinel-2"].calls) == 2
 
 
+def test_sentinels_that_wait_for_their_disk_are_waited_for_until_there_is_a_majority(
+    group: FakeSet, sentinels: Sentinels
+) -> None:
+    for sentinel in each(group):
+        sentinel.before = lambda words: time.sleep(2 * ROUND_S)
+    assert len(win(group, sentinels).voters) >= 2
+
+
 # ---- the word
 
 
