@@ -82,7 +82,7 @@ class Sentinels:
         answers = good(self._ask_majority(dict.fromkeys(self.names, command)))
         # While it fails over it sends clients to the promoted node before it says so in MASTER.
         command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
-        sends = good(ask_each(dict.fromkeys(answers, command), self._links, ROUND_S))
+        sends = good(self._ask_majority(dict.fromkeys(answers, command)))
         return {name: _opinion(answers[name], sends[name]) for name in sends if sends[name]}
 
     def win_epoch(self, primary: Node) -> Mandate:
