@@ -174,7 +174,7 @@ def test_sentinels_that_wait_for_their_disk_are_waited_for_until_there_is_a_majo
     group: FakeSet, sentinels: Sentinels
 ) -> None:
     for sentinel in each(group):
-        sentinel.before = lambda words: time.sleep(2 * ROUND_S)
+        sentinel.before = lambda words: time.sleep(1.2 * ROUND_S)
     assert len(win(group, sentinels).voters) >= 2
 
 
