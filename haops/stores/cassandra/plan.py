@@ -28,9 +28,11 @@ LEAVE: Final = "leave"
 STRIKE: Final = "strike"
 
 _DEAD: Final = (NodeState.STOPPED, NodeState.MISSING)
+# Measured with 500 requests/s: a node that closes turned some 50 requests away (OverloadedErrorMessage)
+# and cut as many off (ConnectionShutdown); the default policy repeated all of them.
 _RETRIED: Final = (
-    "its clients' requests under way are answered first, and drivers with their default retry policy "
-    "repeat on another node what a closing connection cuts off: no request fails"
+    "requests that a closing node turns away or cuts off are repeated on another one by drivers with their "
+    "default retry policy, and none fails; clients that never retry see some fail"
 )
 _AWAY: Final = "until it is back, one more failure may cost QUORUM"
 
