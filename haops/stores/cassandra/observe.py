@@ -8,9 +8,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
-from cassandra import ConsistencyLevel, DriverException, OperationTimedOut, RequestExecutionException
+from cassandra import ConsistencyLevel, OperationTimedOut
 from cassandra.cluster import NoHostAvailable
-from cassandra.protocol import ErrorMessage
 from cassandra.query import SimpleStatement
 
 from haops.cluster.snapshot import NodeState, Snapshot
@@ -18,7 +17,7 @@ from haops.cluster.spec import Cluster, Node
 from haops.parallel import ask_all
 from haops.runtime.port import Container
 from haops.stores.base import ANSWER_S, Unanswered, not_running, unreachable
-from haops.stores.cassandra.connect import answers_options, connect
+from haops.stores.cassandra.connect import TROUBLE, answers_options, connect
 from haops.stores.cassandra.judge import Heartbeat, MemberReport, Report, Reports, judge, ownership
 from haops.stores.cassandra.topology import KEYSPACE
 
@@ -34,16 +33,6 @@ __all__ = [
     "observe",
     "ownership",
 ]
-
-# What servers answer with (overloaded, bootstrapping, ...) is an ErrorMessage, which no other covers.
-TROUBLE: Final = (
-    DriverException,
-    ErrorMessage,
-    OperationTimedOut,
-    RequestExecutionException,
-    NoHostAvailable,
-    OSError,
-)
 
 _LOCAL: Final = "SELECT host_id, schema_version, release_version, tokens FROM system.local"
 _PEERS: Final = "SELECT peer FROM system.peers_v2"
