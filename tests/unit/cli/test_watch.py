@@ -163,6 +163,12 @@ def test_until_a_finding_ends_when_it_is_there(run: Run, script: Script, word: s
     assert run("watch", "redis", "--until", word).code == 0
 
 
+def test_until_healthy_waits_for_a_cluster_that_is_out_of_sight(run: Run, script: Script) -> None:
+    script(whole(), whole())
+    script(*[EngineUnavailable("no container engine answers")] * 2, name="other")
+    assert run("watch", "redis", "other", "--until", "healthy").code == 5
+
+
 def test_until_does_not_take_an_end_for_a_beginning() -> None:
     over = changes(SPLIT, whole())
     assert not Until("split-brain").has_come([whole()], over)

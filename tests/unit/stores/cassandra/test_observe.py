@@ -7,17 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from cassandra import ConsistencyLevel, OperationTimedOut, Unavailable
+from cassandra.cluster import NoHostAvailable
 from hypothesis import given
 from hypothesis import strategies as st
 
 from haops.cluster.snapshot import FindingKind, Lag, NodeState, Role, Snapshot, Verdict
 from haops.cluster.spec import Cluster
 from haops.stores.base import Unanswered
+from haops.stores.cassandra import observe
 from haops.stores.cassandra.connect import answers_options
 from haops.stores.cassandra.observe import Heartbeat, MemberReport, judge, ownership
 from haops.stores.cassandra.topology import replication, tokens
 
-from ....fakes import make_cluster
+from ....fakes import all_running, make_cluster
 
 GONE = Unanswered(NodeState.STOPPED, "Exited (137)")
 RING = 2**64
@@ -235,3 +238,77 @@ def test_who_reaches_nobody_and_is_refused_by_nobody_cannot_tell(cluster: Cluste
     everybody = {n.name: SILENT for n in cluster.nodes}
     assert judge(cluster, everybody).verdict is Verdict.UNKNOWN
     assert judge(cluster, everybody | {"cassandra-1": GONE}).verdict is Verdict.DOWN
+
+
+# ---- asking
+
+
+class AskedSession:
+    """Takes down what it is asked, and raises if told to."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.asked: list[Any] = []
+
+    def execute(self, statement: Any, host: object, timeout: float) -> list[Any]:
+        self.asked.append(statement)
+        if self.error:
+            raise self.error
+        return []
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds"),
+    [
+        ("cassandra-1", f"token(name) > {tokens(3)[2]} LIMIT"),
+        ("cassandra-2", f"token(name) > {tokens(3)[0]} AND token(name) <= {tokens(3)[1]} LIMIT"),
+    ],
+)
+def test_a_lost_members_own_range_is_read_with_all_copies(cluster: Cluster, name: str, bounds: str) -> None:
+    session = AskedSession()
+    assert observe._reads_with(cluster, session, object(), cluster.node(name))
+    (statement,) = session.asked
+    assert bounds in statement.query_string
+    assert statement.consistency_level == ConsistencyLevel.ALL
+
+
+@pytest.mark.parametrize("error", [OperationTimedOut(), Unavailable("two of three", required_replicas=3)])
+def test_a_read_that_fails_reaches_nobody(cluster: Cluster, error: Exception) -> None:
+    assert not observe._reads_with(cluster, AskedSession(error), object(), cluster.node("cassandra-2"))
+
+
+def test_a_contact_that_freezes_while_it_is_used_is_not_the_rings_death(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contacts: list[str] = []
+
+    def asked(_: Cluster, contact: Any, nodes: Any) -> dict[str, Any]:
+        contacts.append(contact.name)
+        if len(contacts) == 1:
+            return {n.name: observe._lost(OperationTimedOut()) for n in nodes}
+        return reports(cluster, **{contacts[0].replace("-", "_"): SILENT})
+
+    monkeypatch.setattr(observe, "_knock", lambda node: None)
+    monkeypatch.setattr(observe, "_ask_running", asked)
+    seen = observe.observe(cluster, all_running(cluster))
+    assert len(set(contacts)) == 2
+    assert seen.verdict is Verdict.DEGRADED
+    assert [n.name for n in seen.nodes if n.state is not NodeState.UP] == contacts[:1]
+
+
+def test_what_a_closed_port_said_is_told_and_not_the_drivers_words(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = Unanswered(NodeState.UNREACHABLE, "Connection refused")
+    monkeypatch.setattr(observe, "_knock", lambda node: refused if node.index == 2 else None)
+    marked = Unanswered(NodeState.UNREACHABLE, "Host has been marked down or removed")
+    monkeypatch.setattr(observe, "_ask_running", lambda *_: reports(cluster, cassandra_2=marked))
+    assert view(observe.observe(cluster, all_running(cluster)), "cassandra-2").why == "Connection refused"
+
+
+def test_a_time_out_of_the_driver_is_silence_and_a_refusal_is_not() -> None:
+    timed_out = NoHostAvailable("nobody", {"a": OperationTimedOut()})
+    refused = NoHostAvailable("nobody", {"a": ConnectionRefusedError(111, "Connection refused")})
+    assert observe._lost(timed_out).silent
+    assert not observe._lost(refused).silent
+    assert "Connection refused" in observe._lost(refused).why
