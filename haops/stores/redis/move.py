@@ -51,9 +51,9 @@ class RedisConductor:
             plans.DEMOTE: self._demote,
             plans.SETTLE: self._settle,
             plans.REJOIN: self._rejoin,
-            STOP: self._restarter.stop,
+            STOP: self._stop,
             START: self._restarter.start,
-            AWAIT: lambda _: self._restarter.await_ready(),
+            AWAIT: self._await,
         }
 
     def perform(self, step: Step) -> str:
@@ -127,6 +127,15 @@ class RedisConductor:
 
     def _settle(self, _: str) -> str:
         return settle(self._cluster, self._links, self._target, self._mandate, self._full_copies)
+
+    def _stop(self, node: str) -> str:
+        self._links[node].close()
+        return self._restarter.stop(node)
+
+    def _await(self, node: str) -> str:
+        said = self._restarter.await_ready()
+        self._links.revive()  # what comes next may need the restarted node
+        return said
 
     def _rejoin(self, node: str) -> str:
         self._servers.demote_stray(node, self._target)

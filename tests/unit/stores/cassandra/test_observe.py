@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,12 +16,14 @@ from hypothesis import strategies as st
 from haops.cluster.snapshot import FindingKind, Lag, NodeState, Role, Snapshot, Verdict
 from haops.cluster.spec import Cluster
 from haops.stores.base import Unanswered
-from haops.stores.cassandra import observe
 from haops.stores.cassandra.connect import answers_options
 from haops.stores.cassandra.observe import Heartbeat, MemberReport, judge, ownership
 from haops.stores.cassandra.topology import replication, tokens
 
 from ....fakes import all_running, make_cluster
+
+# The package exports the function `observe`, which hides the module of that name.
+observe = sys.modules["haops.stores.cassandra.observe"]
 
 GONE = Unanswered(NodeState.STOPPED, "Exited (137)")
 RING = 2**64
