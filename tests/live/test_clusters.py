@@ -20,7 +20,12 @@ from haops.stores.redis.connect import MappedSentinel
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 
-NODE_KEYS = {"name", "role", "state", "why", "host", "port", "lag", "ownership", "version", "detail"}
+NODE_KEYS = {"name", "role", "state", "why", "host", "port", "lag", "ownership", "version", "detail"} | {
+    "position",
+    "priority",
+    "zone",
+    "follows",
+}
 
 
 def test_three_stores_come_up_healthy_and_status_tells_every_node(
