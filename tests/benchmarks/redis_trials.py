@@ -69,10 +69,11 @@ HEAD = (
 def _aim(cluster: Cluster, stop: Any, pipe: Any) -> None:
     """A process of writers, one a server: the application that does not ask a Sentinel."""
     taken: list[Accepted] = []
+    parent = multiprocessing.parent_process()
 
     def write(node: Any) -> None:
         client = connect_node(node, 0.25)
-        while not stop.value:
+        while not stop.value and parent and parent.is_alive():
             sent = time.monotonic_ns()
             with suppress(RedisError, OSError):
                 client.set(f"aimed:{node.name}", sent)
