@@ -132,7 +132,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster as it was laid out; the unchanging half of its truth."""
+    """A cluster as it was laid out; the unchanging half of its truth.
+
+    Args:
+        secret: Random, for what only haops may do; kept in the record, whose mode is 0600.
+    """
 
     name: str
     store: StoreName
@@ -144,6 +148,7 @@ class Cluster:
     expires: datetime | None
     phase: Phase
     mode: str
+    secret: str = field(default="", repr=False)
 
     @property
     def servers(self) -> tuple[Node, ...]:

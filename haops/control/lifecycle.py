@@ -7,6 +7,7 @@ that a crash at any line leaves something that `up` finishes or `gc` removes.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -130,6 +131,7 @@ class Lifecycle:
                 expires=created + spec.ttl if spec.ttl else None,
                 phase=Phase.CREATING,
                 mode=store.mode,
+                secret=secrets.token_hex(16),
             )
             self.state.save(cluster)
         return cluster

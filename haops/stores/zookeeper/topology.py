@@ -27,10 +27,9 @@ def layout(nodes: int) -> tuple[NodePlan, ...]:
 def superuser(cluster: Cluster) -> str:
     """User and password that may reconfigure the ensemble: `user:password`.
 
-    The password is the mark of the state directory: it keeps applications from
-    reconfiguring by mistake, and whoever can read the cluster's files can read it.
+    The password is the record's random secret: only who may read the record may reconfigure.
     """
-    return f"{_SUPERUSER}:{cluster.owner}"
+    return f"{_SUPERUSER}:{cluster.secret or cluster.owner}"  # older records have none
 
 
 def render_context(cluster: Cluster) -> Mapping[str, object]:
