@@ -217,7 +217,7 @@ def _say(progress: StepProgress) -> None:
 
 # Printing to a slow terminal takes milliseconds, which clients would wait: what happens while
 # writes are paused is shown afterwards.
-_QUICK = frozenset({"pause", "catch-up", "promote", "advertise", "fence"})
+_QUICK = frozenset({"pause", "catch-up", "promote", "advertise", "fence", "freeze", "hand-over"})
 _lines: list[StepProgress] = []
 
 

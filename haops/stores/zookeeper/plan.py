@@ -31,7 +31,7 @@ MAX_BEHIND: Final = 500
 _AIMABLE: Final = 3
 
 _MOVE_RISK: Final = (
-    "nothing acknowledged is lost; no write is acknowledged for 0.1 to 0.5 s while the role moves "
+    "nothing acknowledged is lost; no write is acknowledged for 0.1 to 1 s while the role moves "
     "(longer with very much data: the new leader first writes a snapshot), and every client reconnects"
 )
 _RESTART_RISK: Final = (
