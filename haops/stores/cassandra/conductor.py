@@ -35,6 +35,8 @@ Seen = TypeVar("Seen")
 _GIVEN_UP_S: Final = 90.0
 _JOIN_S: Final = 900.0
 _HINTS_S: Final = 120.0
+# A little more than the servers' hints_dispatch_interval_ms (topology.py).
+_DISPATCH_S: Final = 1.2
 _POLL_S: Final = 0.4
 # Drivers hear that a node is up within a second and reconnect within two more.
 _CLIENTS_S: Final = 10.0
@@ -110,17 +112,13 @@ class CassandraConductor:
         return "drained"
 
     def _await(self, node: str) -> str:
-        """Up for all, hints delivered, clients back."""
+        """Up for all, clients back, hints delivered."""
         began = time.monotonic()
         others = [n.name for n in self._cluster.servers if n.name != node and answers(n)]
         self._wait(
             lambda: self._lacks(node, others), lambda lacks: not lacks, f"all to see {node} up", READY_S
         )
         up_s = time.monotonic() - began
-        self._wait(
-            lambda: self._ring.hints(node, others), lambda files: files == 0, f"hints for {node}", _HINTS_S
-        )
-        hints_s = time.monotonic() - began
         before = self._clients.get(node, 0)
         back = quiet_clients(
             lambda: self._ring.clients(node),
@@ -128,10 +126,21 @@ class CassandraConductor:
             quiet_s=_QUIET_S,
             deadline_s=_CLIENTS_S if before else 0,
         )
+        # After the clients: what a node just started is too slow for becomes a hint once more.
+        self._wait(lambda: self._hints(node, others), lambda files: files == 0, f"hints for {node}", _HINTS_S)
+        hints_s = time.monotonic() - began
         return (
-            f"up for all after {up_s:.1f} s, no hints wait after {hints_s:.1f} s, "
-            f"{_count(back, 'connection')} of clients"
+            f"up for all after {up_s:.1f} s, {_count(back, 'connection')} of clients, "
+            f"no hints wait after {hints_s:.1f} s"
         )
+
+    def _hints(self, node: str, keepers: Sequence[str]) -> int:
+        """Files that wait now or a dispatch later: one that is being sent is not counted by its
+        keeper, and is back among the waiting when that fails."""
+        if waiting := self._ring.hints(node, keepers):
+            return waiting
+        time.sleep(_DISPATCH_S)
+        return self._ring.hints(node, keepers)
 
     def _lacks(self, node: str, others: Sequence[str]) -> str:
         self._check_alive(node)

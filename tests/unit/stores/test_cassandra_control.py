@@ -165,6 +165,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(work, "answers", world.answers)
     monkeypatch.setattr(work, "READY_S", 0.0)
     monkeypatch.setattr(work, "_POLL_S", 0.0)
+    monkeypatch.setattr(work, "_DISPATCH_S", 0.0)
     yield world
 
 
@@ -364,3 +365,14 @@ def test_errors_are_of_the_projects_own_tree(world: World) -> None:
     world.refuses["drain"] = "no"
     with pytest.raises(HaopsError, match="nodetool drain was refused"):
         conductor(world).perform(Step(plans.DRAIN, VICTIM, ""))
+
+
+def test_hints_that_come_back_from_a_failed_dispatch_are_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([0, 2, 1, 0, 0])
+    monkeypatch.setattr(FakeRing, "hints", lambda *_: next(counts))
+    plan, acting = planned(world, Operation.RESTART), conductor(world)
+    for step in plan.steps:
+        acting.perform(step)
+    assert not list(counts), "the wait ended while a file was only on its way"
