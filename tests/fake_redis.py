@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from haops.cluster.spec import Cluster
+from haops.cluster.spec import Cluster, ClusterSpec, StoreName
 from haops.stores.redis.topology import SERVICE, layout, sentinel_id
 
 from .fakes import make_cluster
@@ -28,7 +28,11 @@ class RedisState:
     cut_off_writes: bool = False
     info: str = ""
     masters: list[dict[str, str]] = field(default_factory=list)
+    replicas: list[dict[str, str]] = field(default_factory=list)
     copies: int = 0
+    on_disk: tuple[int, int] = (0, 0)
+    config: dict[str, str] = field(default_factory=dict)
+    calls: list[list[str]] = field(default_factory=list)
 
     def watch(self, address: str, port: int) -> None:
         """Be a Sentinel that takes this server for the primary."""
@@ -72,6 +76,7 @@ class _Handler(socketserver.StreamRequestHandler):
 
 def _answer(state: RedisState, words: list[str]) -> Any:  # noqa: C901 - one case a command
     name, args = words[0].upper(), words[1:]
+    state.calls.append(words)
     match name:
         case "HELLO":
             return {b"server": b"redis", b"version": b"8.0.2", b"proto": 3, b"role": state.role.encode()}
@@ -95,6 +100,15 @@ def _answer(state: RedisState, words: list[str]) -> Any:  # noqa: C901 - one cas
             return value.encode() if value is not None else None
         case "WAIT":
             return state.copies
+        case "WAITAOF":
+            return list(state.on_disk)
+        case "CONFIG" if args[0].upper() == "GET":
+            return {k.encode(): v.encode() for k, v in state.config.items() if k in args[1:]}
+        case "CONFIG":
+            state.config |= dict(zip(args[1::2], args[2::2], strict=True))
+            return "OK"
+        case "SENTINEL" if args[0].upper() in ("SLAVES", "REPLICAS"):
+            return [{k.encode(): v.encode() for k, v in entry.items()} for entry in state.replicas]
         case "DEL" | "UNLINK":
             return sum(state.keys.pop(key, None) is not None for key in args)
         case "SCAN":
@@ -384,7 +398,7 @@ class FakeSet:
     """Servers and three Sentinels that know each other by container address, served on loopback."""
 
     def __init__(self, nodes: int) -> None:
-        plans = layout(nodes)
+        plans = layout(ClusterSpec("redis", StoreName.REDIS, nodes=nodes))
         self.servers = {p.name: FakeServer(self) for p in plans if p.name.startswith("redis")}
         self.sentinels = {p.name: FakeSentinel() for p in plans if p.name.startswith("sentinel")}
         self.members: dict[str, Member] = {**self.servers, **self.sentinels}

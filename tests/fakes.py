@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from haops.cluster.snapshot import Finding, FindingKind, NodeState, NodeView, Role, Snapshot, Verdict
-from haops.cluster.spec import Cluster, Node, Phase, StoreName
-from haops.runtime.port import Companion, Container, ContainerState, Death, Leftovers, LogLine
+from haops.cluster.spec import Cluster, ClusterSpec, Node, Phase, StoreName
+from haops.runtime.port import Companion, Container, ContainerState, Leftovers, LogLine, Moment
 from haops.stores import load
 from haops.stores.base import Readiness, Store
 from haops.wait import Clock
@@ -30,11 +30,15 @@ def make_cluster(
     owner: str = OWNER,
     expires: datetime | None = None,
     image: str = "image:1",
+    mode: str | None = None,
+    observers: int = 0,
+    dcs: int = 1,
 ) -> Cluster:
     """A cluster as `up` lays it out, without a state directory or an engine."""
     kind = StoreName(store)
     adapter = load(kind)
-    plans = adapter.layout(nodes)
+    spec = ClusterSpec(name or kind.value, kind, nodes=nodes, observers=observers, dcs=dcs)
+    plans = adapter.layout(spec)
     wanted = sum(2 if plan.has_admin else 1 for plan in plans)
     free = iter(ports if ports is not None else range(20000, 20000 + wanted))
     members = []
@@ -62,7 +66,7 @@ def make_cluster(
         created=CREATED,
         expires=expires,
         phase=phase,
-        mode=adapter.mode,
+        mode=mode or adapter.modes.offered[0].name,
     )
 
 
@@ -158,6 +162,7 @@ class FakeRuntime:
         self.calls: list[tuple[str, ...]] = []
         self.projects: list[str] = []
         self.companions: list[Companion] = []
+        self.cut_off: set[str] = set()
         self.before_kill: Callable[[], None] = lambda: None
         self.answer: Callable[[str, Sequence[str]], tuple[int, str]] = lambda node, argv: (0, "")
         self.moment_ns: Callable[[], int] = lambda: 42
@@ -196,11 +201,11 @@ class FakeRuntime:
         self._call("containers", cluster.name)
         return {n: container(cluster, n, s) for n, s in self.of(cluster).nodes.items()}
 
-    def kill(self, cluster: Cluster, node: str) -> Death:
+    def kill(self, cluster: Cluster, node: str) -> Moment:
         self.before_kill()
         self._call("kill", node)
         self.of(cluster).nodes[node] = ContainerState.STOPPED
-        return Death(self.moment_ns(), self.moment_ns())
+        return Moment(self.moment_ns(), self.moment_ns())
 
     def start(self, cluster: Cluster, node: str) -> None:
         self._call("start", node)
@@ -214,9 +219,19 @@ class FakeRuntime:
         self._call("execute", node, *argv)
         return self.answer(node, argv)
 
-    def pause(self, cluster: Cluster, node: str) -> None:
+    def pause(self, cluster: Cluster, node: str) -> Moment:
         self._call("pause", node)
         self.of(cluster).nodes[node] = ContainerState.PAUSED
+        return Moment(self.moment_ns(), self.moment_ns())
+
+    def cut(self, cluster: Cluster, node: str, peers: Sequence[str]) -> Moment:
+        self._call("cut", node, *peers)
+        self.cut_off.add(node)
+        return Moment(self.moment_ns(), self.moment_ns())
+
+    def join(self, cluster: Cluster, node: str) -> None:
+        self._call("join", node)
+        self.cut_off.discard(node)
 
     def unpause(self, cluster: Cluster, node: str) -> None:
         self._call("unpause", node)
@@ -291,7 +306,8 @@ def with_readiness(store: Store, *script: Mapping[str, str]) -> Store:
         yield FakeReadiness(script or ({},))
 
     factory: Callable[[Cluster], AbstractContextManager[Readiness]] = readiness
-    return replace(store, readiness=factory, observe=observe)
+    settled = replace(store.modes, settle=lambda cluster, mode: (), ask=lambda cluster, mode: ())
+    return replace(store, readiness=factory, observe=observe, modes=settled)
 
 
 @contextmanager

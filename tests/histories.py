@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from haops.drills.history import History, Kind, Outcome, Recorder, merge
+from haops.history.record import History, Kind, Outcome, Recorder, merge
 
 MS = 1_000_000
-# process, kind, key, intended, sent, completed, outcome, error
-Row = tuple[int, Kind, int, int, int, int, Outcome, str]
+# process, kind, key, value, intended, sent, completed, outcome, node, error
+Row = tuple[int, Kind, int, int, int, int, int, Outcome, str, str]
 
 ERRORS = ("TimeoutError", "ConnectionError", "ReadOnlyError")
 
@@ -22,14 +22,17 @@ def op(
     client: int = 0,
     kind: Kind = Kind.WRITE,
     key: int = 0,
+    value: int | None = None,
     intended_ms: float | None = None,
     outcome: Outcome = Outcome.OK,
+    node: str = "",
     error: str = "",
 ) -> Row:
-    """An operation sent at a moment."""
+    """An operation sent at a moment; it writes or finds its own key where no value is given."""
     sent = round(at_ms * MS)
     intended = sent if intended_ms is None else round(intended_ms * MS)
-    return client, kind, key, intended, sent, sent + round(took_ms * MS), outcome, error
+    found = key if value is None else value
+    return client, kind, key, found, intended, sent, sent + round(took_ms * MS), outcome, node, error
 
 
 def history(*rows: Row) -> History:
@@ -47,10 +50,12 @@ def rows_of(seen: History) -> list[Row]:
             int(seen.process[i]),
             Kind(seen.kind[i]),
             int(seen.key[i]),
+            int(seen.value[i]),
             int(seen.intended[i]),
             int(seen.sent[i]),
             int(seen.completed[i]),
             Outcome(seen.outcome[i]),
+            seen.nodes[seen.node[i]],
             seen.errors[seen.error[i]],
         )
         for i in range(len(seen))
@@ -64,7 +69,7 @@ def histories(draw: st.DrawFn, max_size: int = 40, span_ms: int = 5000) -> Histo
         st.lists(
             st.tuples(
                 st.integers(0, 3),
-                st.sampled_from(Kind),
+                st.sampled_from((Kind.WRITE, Kind.READ)),
                 st.integers(0, span_ms),
                 st.integers(0, 20),
                 st.integers(0, 600),

@@ -54,10 +54,16 @@ def specs_for(
     port: int | None,
     ttl: str | None,
     zones: str | None = None,
+    *,
+    mode: str | None = None,
+    observers: int = 0,
+    dcs: int = 1,
 ) -> list[ClusterSpec]:
     """What `up STORE` asks for; `all` is one cluster of each store."""
     stores = list(StoreName) if store == ALL else [_one_store(store)]
     images = parse_images(image)
+    if mode is not None and len(stores) > 1:
+        raise BadInput("--mode is for one store at a time", hint="haops up redis --mode wait-1")
     if port is not None and len(stores) > 1:
         raise BadInput("--port is for one store at a time", hint="haops up redis --port 7000")
     return [
@@ -69,6 +75,9 @@ def specs_for(
             port_base=port,
             ttl=parse_duration(ttl) if ttl else None,
             zones=tuple(z.strip() for z in zones.split(",") if z.strip()) if zones else (),
+            mode=mode,
+            observers=observers,
+            dcs=dcs,
         )
         for each in stores
     ]
@@ -122,13 +131,18 @@ def up(
     zones: Annotated[
         str | None, typer.Option(help="Zones of the servers in turn, such as a,b,c: for switchover --zone.")
     ] = None,
+    mode: Annotated[str | None, typer.Option(help="How writes are replicated; see: haops mode list.")] = None,
+    observers: Annotated[int, typer.Option(help="ZooKeeper: servers without a vote, on top of --nodes.")] = 0,
+    dcs: Annotated[int, typer.Option(help="Cassandra: data centres that share the nodes, 1 or 2.")] = 1,
     timeout: Annotated[str, typer.Option(help="How long to wait for readiness.")] = "120s",
 ) -> None:
     """Start a cluster, and return when clients can write and read.
 
     A second `up` changes nothing; after a crash it finishes the job.
     """
-    specs = specs_for(store, name, nodes, image or [], port, ttl, zones)
+    specs = specs_for(
+        store, name, nodes, image or [], port, ttl, zones, mode=mode, observers=observers, dcs=dcs
+    )
     deadline_s = parse_duration(timeout).total_seconds()
     console = shapes.err()
     if nodes % 2 == 0 and StoreName.ZOOKEEPER in {s.store for s in specs}:

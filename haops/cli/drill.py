@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from haops.cli import output as shapes
-from haops.cli.context import lifecycle
+from haops.cli.context import cluster_names, lifecycle
 from haops.cli.output import Output, OutputOption
 from haops.cluster.spec import StoreName, check_store
 from haops.cluster.state import write_atomic
 from haops.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNKNOWN, BadInput
 
 if TYPE_CHECKING:
+    from haops.drills.locks import LockRun
     from haops.drills.result import DrillResult
 
 app = typer.Typer(help="Break a cluster on purpose and measure what it costs.", no_args_is_help=True)
@@ -113,6 +114,77 @@ def run(
     _keep(result, folder)
     _print_result(result, folder, output)
     raise typer.Exit(_exit_code(result))
+
+
+@app.command(
+    "lock",
+    epilog="Examples: haops drill lock redis --fault partition | haops drill lock zookeeper --fault kill",
+)
+def lock(
+    name: Annotated[str, typer.Argument(help="The cluster.", autocompletion=cluster_names)],
+    fault: Annotated[
+        str, typer.Option(help="none, kill, pause or partition, of the primary or leader.")
+    ] = "partition",
+    seed: Annotated[int | None, typer.Option(help="Of all random choices.")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Let clients compete for one lock, break its store, and count who held it at once.
+
+    Ends with 0 where nobody shared the lock, and with 1 where two clients had it at once.
+    """
+    from haops.drills.locks import run_locks
+    from haops.drills.runner import new_run, run_folder
+    from haops.faults.catalogue import FaultKind
+    from haops.history.files import save
+
+    if fault not in list(FaultKind):
+        raise BadInput(f"unknown fault {fault!r}", hint=f"allowed: {', '.join(FaultKind)}")
+    haops = lifecycle()
+    cluster = haops.state.get(name)
+    run_name = new_run(f"lock-{cluster.store}", datetime.now(UTC))
+    console = shapes.err()
+    with haops.state.lock(cluster.name, f"drill {run_name}"):
+        found = run_locks(
+            haops,
+            cluster,
+            FaultKind(fault),
+            run_name,
+            seed if seed is not None else random.SystemRandom().randrange(2**31),
+            lambda text: console.print(text, markup=False),
+        )
+    path = run_folder(haops, run_name) / "history.parquet"
+    save(found.history, path)
+    _print_locks(found, output)
+    console.print(f"history: {path}", soft_wrap=True, markup=False)
+    raise typer.Exit(EXIT_OK if found.found.kept else EXIT_FAILED)
+
+
+def _print_locks(run: LockRun, output: Output) -> None:
+    found = run.found
+    if output in (Output.JSON, Output.YAML):
+        document = {
+            "version": shapes.FORMAT, "recipe": run.recipe.words, "promise": run.recipe.promise,
+            "fault": run.fault.value, "node": run.broken, "acquisitions": found.acquisitions,
+            "overlaps": found.overlaps, "tokens": found.tokens, "unknown": run.unknown,
+        }  # fmt: skip
+        shapes.emit(document, output)
+        return
+    out = shapes.out()
+    out.print(f"recipe: {run.recipe.words}", markup=False)
+    out.print(f"promise: {run.recipe.promise}", markup=False)
+    out.print(
+        f"{found.acquisitions} times taken, {run.unknown} tries of unknown outcome; "
+        f"{found.overlaps} times held by two clients at once, {found.tokens} tokens out of order",
+        markup=False,
+    )
+    for overlap in found.overlap_evidence:
+        first, second = overlap.first, overlap.second
+        together_ms = (overlap.until - second.begin) / 1e6
+        out.print(
+            f"  client {first.process} had it from {first.node or '?'} when client {second.process} was given it "
+            f"by {second.node or '?'}: together for {together_ms:.0f} ms",
+            markup=False,
+        )
 
 
 def _stores(wanted: list[str] | None, offered: list[StoreName]) -> list[StoreName]:

@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from haops import __version__
-from haops.cli import cluster, doctor, drill, guard, health, images, operate, watch
+from haops.cli import (
+    cluster,
+    doctor,
+    drill,
+    guard,
+    health,
+    history,
+    images,
+    matrix,
+    mode,
+    model,
+    operate,
+    watch,
+)
 from haops.errors import EXIT_BUG, EXIT_INTERRUPTED, HaopsError, Interrupted
 
 # Filled by --debug; an error may come before or after the options are read.
@@ -35,7 +48,11 @@ guard.register(app)
 watch.register(app)
 app.add_typer(health.app, name="health")
 app.add_typer(drill.app, name="drill")
+app.add_typer(history.app, name="history")
+app.add_typer(mode.app, name="mode")
+app.add_typer(matrix.app, name="matrix")
 app.add_typer(images.app, name="images")
+app.command("model", epilog="Example: haops model RUN")(model.model)
 app.command("doctor", epilog="Example: haops doctor -o json")(doctor.doctor)
 
 

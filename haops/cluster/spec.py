@@ -14,6 +14,8 @@ from haops.errors import BadInput
 LOOPBACK: Final = "127.0.0.1"
 MIN_NODES: Final = 1
 MAX_NODES: Final = 9
+# The role that a node without a vote has in its parameters.
+OBSERVER: Final = "observer"
 MAX_TTL: Final = timedelta(days=3650)
 
 # A name ends up in a Compose project, in container names and in folder names.
@@ -83,6 +85,9 @@ class ClusterSpec:
         port_base: First host port; None lets haops choose free ones.
         ttl: Age at which `haops gc` may remove the cluster; None is never.
         zones: Where the servers are meant to stand, in turn; only a name to plan with.
+        mode: Replication mode; None is the store's default.
+        observers: ZooKeeper servers that follow without a vote, on top of `nodes`.
+        dcs: Cassandra's data centres, which share `nodes` equally.
     """
 
     name: str
@@ -92,6 +97,9 @@ class ClusterSpec:
     port_base: int | None = None
     ttl: timedelta | None = None
     zones: tuple[str, ...] = ()
+    mode: str | None = None
+    observers: int = 0
+    dcs: int = 1
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -99,11 +107,31 @@ class ClusterSpec:
             raise BadInput(
                 f"{self.nodes} nodes are asked for {self.name}", hint=f"allowed: {MIN_NODES} to {MAX_NODES}"
             )
+        self._check_shape()
         if self.port_base is not None and not 1024 <= self.port_base <= 65000:
             raise BadInput(f"port {self.port_base} is out of range", hint="allowed: 1024 to 65000")
         if self.ttl is not None and self.ttl > MAX_TTL:
             raise BadInput(
                 f"a ttl of {self.ttl} is too long", hint=f"allowed: up to {MAX_TTL.days}d, or none at all"
+            )
+
+    def _check_shape(self) -> None:
+        if self.observers and self.store is not StoreName.ZOOKEEPER:
+            raise BadInput(f"{self.store} has no observers", hint="--observers is for zookeeper")
+        if not 0 <= self.observers <= MAX_NODES - self.nodes:
+            raise BadInput(
+                f"{self.observers} observers beside {self.nodes} voters",
+                hint=f"allowed: 0 to {MAX_NODES - self.nodes}",
+            )
+        if self.dcs != 1 and self.store is not StoreName.CASSANDRA:
+            raise BadInput(f"{self.store} has no data centres", hint="--dcs is for cassandra")
+        if self.dcs not in (1, 2):
+            raise BadInput(f"{self.dcs} data centres", hint="allowed: 1 or 2")
+        if self.nodes % self.dcs:
+            even = ", ".join(str(n) for n in range(self.dcs, MAX_NODES + 1, self.dcs))
+            raise BadInput(
+                f"{self.nodes} nodes cannot be shared equally by {self.dcs} data centres",
+                hint=f"allowed for --nodes: {even}",
             )
 
 
@@ -159,6 +187,27 @@ class Cluster:
     def sentinels(self) -> tuple[Node, ...]:
         """The nodes that only watch; empty where the store has none."""
         return tuple(n for n in self.nodes if n.kind is NodeKind.SENTINEL)
+
+    @property
+    def observers(self) -> tuple[Node, ...]:
+        """Servers without a vote; empty where the store has none."""
+        return tuple(n for n in self.servers if n.params.get("role") == OBSERVER)
+
+    @property
+    def dcs(self) -> int:
+        """Data centres; 1 where the store knows of none."""
+        return len({n.params.get("dc") for n in self.servers}) or 1
+
+    def spec(self) -> ClusterSpec:
+        """What would have to be asked for to get such a cluster again."""
+        return ClusterSpec(
+            self.name,
+            self.store,
+            nodes=len(self.servers) - len(self.observers),
+            mode=self.mode,
+            observers=len(self.observers),
+            dcs=self.dcs,
+        )
 
     @property
     def project(self) -> str:

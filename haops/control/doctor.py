@@ -89,7 +89,7 @@ def _state(haops: Lifecycle) -> Iterator[Finding]:
         except StateDamaged as error:
             yield Finding("state", Level.WARN, error.message, f"haops down {name} --volumes")
             continue
-        if cluster and cluster.store is StoreName.ZOOKEEPER and len(cluster.servers) % 2 == 0:
+        if cluster and cluster.store is StoreName.ZOOKEEPER and cluster.spec().nodes % 2 == 0:
             detail = f"ensemble {name} has an even number of servers: one fewer survives as many losses"
             yield Finding("ensemble", Level.WARN, detail, "make it odd: --nodes 3 or 5")
         for fault in Ledger(haops.state.cluster_dir(name)).open_faults():

@@ -28,6 +28,7 @@ from haops.errors import (
     StateDamaged,
     SubnetTaken,
 )
+from haops.faults.catalogue import heal
 from haops.faults.ledger import Ledger
 from haops.runtime import labels
 from haops.runtime.addresses import Subnet, choose_ports, host_routes, subnets
@@ -77,37 +78,41 @@ class Lifecycle:
         store = load(spec.store)
         with self.state.lock(spec.name, "up"):
             self.runtime.ping()
-            cluster = self._existing(spec) or self._lay_out(spec, store)
+            cluster = self._existing(spec, store) or self._lay_out(spec, store)
             for node in cluster.nodes:
                 report(NodeProgress(cluster.name, node.name, "container"))
             cluster = self._start(cluster, store)
             self._await_ready(cluster, store, deadline_s, report)
+            store.modes.settle(cluster, store.modes.get(cluster.mode))
             return self.state.mark(cluster, Phase.READY)
 
-    def _existing(self, spec: ClusterSpec) -> Cluster | None:
+    def _existing(self, spec: ClusterSpec, store: Store) -> Cluster | None:
         cluster = self.state.find(spec.name)
         if cluster is None:
             return None
-        if cluster.store is not spec.store or len(cluster.servers) != spec.nodes:
+        has, first_port = cluster.spec(), min(n.host_port for n in cluster.nodes)
+        if (has.store, has.nodes) != (spec.store, spec.nodes):
             raise BadInput(
-                f"cluster {spec.name} exists with {len(cluster.servers)} nodes of {cluster.store}",
-                hint=f"choose another --name, or remove it first: haops down {spec.name} --volumes",
+                f"cluster {spec.name} exists with {has.nodes} nodes of {has.store}", hint=_anew(spec.name)
             )
-        first_port = min(n.host_port for n in cluster.nodes)
-        for option, asked, has in (
+        for option, asked, found in (
+            ("--observers", spec.observers, has.observers),
+            ("--dcs", spec.dcs, has.dcs),
             ("--image", spec.image, cluster.image),
             ("--port", spec.port_base, first_port),
         ):
-            if asked is not None and asked != has:
-                raise BadInput(
-                    f"cluster {spec.name} exists with {option} {has}",
-                    hint=f"choose another --name, or remove it first: haops down {spec.name} --volumes",
-                )
+            if asked is not None and asked != found:
+                raise BadInput(f"cluster {spec.name} exists with {option} {found}", hint=_anew(spec.name))
+        if spec.mode and (mode := store.modes.get(spec.mode).name) != cluster.mode:
+            raise BadInput(
+                f"cluster {spec.name} exists in mode {cluster.mode}",
+                hint=f"change it: haops mode set {spec.name} {mode}",
+            )
         return cluster
 
     def _lay_out(self, spec: ClusterSpec, store: Store) -> Cluster:
         image = self.resolve_image(spec.store.value, spec.image)
-        plans = store.layout(spec.nodes)
+        plans = store.layout(spec)
         owner = self.state.owner()
         with self.state.allocation():
             known = self._recorded()
@@ -130,9 +135,10 @@ class Lifecycle:
                 created=created,
                 expires=created + spec.ttl if spec.ttl else None,
                 phase=Phase.CREATING,
-                mode=store.mode,
+                mode=store.modes.get(spec.mode).name if spec.mode else store.modes.offered[0].name,
                 secret=secrets.token_hex(16),
             )
+            store.modes.check(cluster, cluster.mode)
             self.state.save(cluster)
         return cluster
 
@@ -314,19 +320,12 @@ class Lifecycle:
                 self.state.forget(garbage.cluster)
 
     def heal(self, cluster: Cluster) -> tuple[str, ...]:
-        """Start what is stopped and thaw what is frozen; needs nothing but labels. Returns the nodes healed."""
-        healed = []
+        """Start what is stopped, thaw what is frozen, join what is cut off. Returns the nodes healed."""
         with self.state.lock(cluster.name, "heal"):
-            for node, container in sorted(self.runtime.containers(cluster).items()):
-                if container.state is ContainerState.PAUSED:
-                    self.runtime.unpause(cluster, node)
-                elif container.state is ContainerState.STOPPED:
-                    self.runtime.start(cluster, node)
-                else:
-                    continue
-                healed.append(node)
-            Ledger(self.state.cluster_dir(cluster.name)).clear()
-        return tuple(healed)
+            ledger = Ledger(self.state.cluster_dir(cluster.name))
+            healed = heal(self.runtime, cluster, ledger.open_faults())
+            ledger.clear()
+        return tuple(sorted(healed))
 
     def observe(self, cluster: Cluster) -> Snapshot:
         """One look at a cluster, with its containers' states where the engine tells them."""
@@ -344,6 +343,10 @@ class Lifecycle:
     def containers(self, cluster: Cluster) -> Mapping[str, Container]:
         """The cluster's containers by node."""
         return self.runtime.containers(cluster)
+
+
+def _anew(name: str) -> str:
+    return f"choose another --name, or remove it first: haops down {name} --volumes"
 
 
 def _place(

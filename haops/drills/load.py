@@ -23,19 +23,19 @@ from random import Random
 from typing import Any, Final
 
 from haops.cluster.spec import Cluster
-from haops.drills.history import History, Kind, Outcome, RecordedColumns, Recorder, merge
 from haops.errors import ClusterUnhealthy, HaopsError
+from haops.history.record import NIL, History, Kind, Outcome, RecordedColumns, Recorder, merge
 from haops.stores import load as load_store
-from haops.stores.base import OperationFailed, OutcomeUnknown, WorkloadClient
+from haops.stores.base import FIRST_ELEMENT, REGISTERS, OperationFailed, OutcomeUnknown, WorkloadClient
 
-# Keys of client c are c, c + 1000, c + 2000, ...: unique, and their writer can be read off.
-MAX_CLIENTS: Final = 1000
 _START_LEAD_S: Final = 0.3
 _CONNECT_S: Final = 60.0
 # A blocked client thread must get the interpreter at once when its answer arrives; the default
 # switch interval of 5 ms would be seen as harness lag.
 _SWITCH_S: Final = 0.0005
-# What a client reads: one of its own latest acknowledged writes.
+# What a client reads: half the time what somebody wrote last, else something that it knows of from
+# before, half of that from the last hundred: staleness of moments is seen so, and that of seconds.
+_FRESH: Final = 0.5
 _RECENT: Final = 100
 
 
@@ -44,13 +44,15 @@ class LoadPlan:
     """What the load does.
 
     Args:
-        rate: Operations a second of all clients together.
+        rate: Operations a second of all clients together; 0 is as many as they can (closed loop).
         clients: Client threads.
         processes: Processes they are spread over.
         writes: Share of writes, 0 to 1.
         timeout_s: A client's own patience with one operation.
         first_key: First number that no earlier trial of the run has used.
-        seed: Of the random choice between write and read.
+        seed: Of the random choices.
+        registers: Share of operations on registers, which all clients write and read, 0 to 1.
+        recorded: Whether the operations are kept; without, `finish` returns an empty history.
     """
 
     rate: int
@@ -60,6 +62,8 @@ class LoadPlan:
     timeout_s: float
     first_key: int
     seed: int
+    registers: float = 0.0
+    recorded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class _Shared:
 
     def __init__(self, clients: int) -> None:
         self.written = RawArray("q", clients)
+        self.latest = RawArray("q", clients)  # the key of each client's last acknowledged element
         self.read = RawArray("q", clients)
         self.done = RawArray("q", clients)
         self.failed = RawArray("q", clients)
@@ -254,13 +259,15 @@ class ClientLoop:
         self._shared = shared
         self._stopped = stopped
         self._random = Random(f"{plan.seed}/{number}")
-        self._next_key = plan.first_key * MAX_CLIENTS + number
-        self._recent: list[int] = []
+        self._next_key = plan.first_key * FIRST_ELEMENT + number
+        # A register's values must differ to tell their writers apart.
+        self._next_value = plan.first_key * FIRST_ELEMENT + number
+        self._known: list[int] = []
 
     def run(self) -> None:
         """Run until told to stop."""
         start = self._await_start()
-        interval = self._plan.clients * 1e9 / self._plan.rate
+        interval = self._plan.clients * 1e9 / self._plan.rate if self._plan.rate else 0.0
         # Clients take turns: spread over one interval, they make one even stream.
         intended = start + interval * self._number / self._plan.clients
         last_check = 0
@@ -274,7 +281,7 @@ class ClientLoop:
             if now < intended:
                 time.sleep(min(intended - now, 50_000_000) / 1e9)
                 continue
-            self._operate(int(intended))
+            self._operate(int(intended) if interval else now)
             intended += interval
 
     def _await_start(self) -> int:
@@ -283,35 +290,58 @@ class ClientLoop:
         return int(self._shared.started.value)
 
     def _operate(self, intended: int) -> None:
-        if not self._recent or self._random.random() < self._plan.writes:
+        writes = self._random.random() < self._plan.writes
+        if self._plan.registers and self._random.random() < self._plan.registers:
+            self._on_register(intended, writes=writes)
+        elif writes or (key := self._choose()) is None:
             self._write(intended)
         else:
-            self._read(intended)
+            self._read(key, intended)
+
+    def _on_register(self, intended: int, *, writes: bool) -> None:
+        key = self._random.randrange(REGISTERS)
+        if writes:
+            self._next_value += FIRST_ELEMENT
+            self._attempt(Kind.WRITE, key, self._next_value, intended)
+        else:
+            self._attempt(Kind.READ, key, NIL, intended)
 
     def _write(self, intended: int) -> None:
         key = self._next_key
-        self._next_key += MAX_CLIENTS
-        sent, outcome = self._attempt(Kind.WRITE, self._client.write, key, intended)
+        self._next_key += FIRST_ELEMENT
+        sent, outcome = self._attempt(Kind.WRITE, key, key, intended)
         if outcome is Outcome.OK:
             self._shared.written[self._number] = sent
-            self._recent.append(key)
-            if len(self._recent) > _RECENT:
-                del self._recent[0]
+            self._shared.latest[self._number] = key
 
-    def _read(self, intended: int) -> None:
-        key = self._random.choice(self._recent)
-        sent, outcome = self._attempt(Kind.READ, self._client.read, key, intended)
-        if outcome in (Outcome.OK, Outcome.MISS):
+    def _choose(self) -> int | None:
+        """An element to look for: acknowledged to some client before now."""
+        fresh = self._shared.latest[self._random.randrange(self._plan.clients)]
+        known = self._known
+        if fresh and (not known or known[-1] != fresh):
+            known.append(fresh)
+        if not known:
+            return None
+        chance = self._random.random()
+        if fresh and chance < _FRESH:
+            return int(fresh)
+        newest = len(known) if chance < _FRESH + (1 - _FRESH) / 2 else min(len(known), _RECENT)
+        return known[-1 - self._random.randrange(newest)]
+
+    def _read(self, key: int, intended: int) -> None:
+        sent, outcome = self._attempt(Kind.READ, key, NIL, intended)
+        if outcome is Outcome.OK:
             self._shared.read[self._number] = sent
 
-    def _attempt(
-        self, kind: Kind, act: Callable[[int], bool | None], key: int, intended: int
-    ) -> tuple[int, Outcome]:
+    def _attempt(self, kind: Kind, key: int, value: int, intended: int) -> tuple[int, Outcome]:
         """Do one operation and record it; returns when it was sent, and what became of it."""
-        error = ""
+        outcome, error = Outcome.OK, ""
         sent = time.monotonic_ns()
         try:
-            outcome = Outcome.MISS if act(key) is False else Outcome.OK
+            if kind is Kind.WRITE:
+                self._client.write(key, value)
+            elif (found := self._client.read(key)) is not None:
+                value = found
         except OperationFailed as failure:
             outcome, error = Outcome.FAIL, str(failure)
         except OutcomeUnknown as failure:
@@ -319,7 +349,9 @@ class ClientLoop:
         except Exception as failure:  # a driver's own surprise: its class stands in the result
             outcome, error = Outcome.INFO, type(failure).__name__
         completed = time.monotonic_ns()
-        self._recorder.record(kind, key, intended, sent, completed, outcome, error)
+        if self._plan.recorded:
+            node = self._client.node
+            self._recorder.record(kind, key, value, intended, sent, completed, outcome, node, error)
         self._count(outcome)
         return sent, outcome
 

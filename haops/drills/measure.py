@@ -6,14 +6,15 @@ All times are monotonic ns; all figures are ms unless a name says otherwise.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
-from haops.drills.history import History, Ints, Kind, Outcome
 from haops.drills.result import Latency, Phase, Spread, Timeline
+from haops.history.record import History, Ints, Kind, Outcome
 
 _MS: Final = 1e6
 _S: Final = 1e9
@@ -45,7 +46,7 @@ def outage(history: History, kind: Kind, fault_ns: int, dead_ns: int | None = No
             sent after that. The beginning itself if not given.
     """
     tried = history.of(kind)
-    successes = tried.of(kind, Outcome.OK, Outcome.MISS)
+    successes = tried.of(kind, Outcome.OK)
     after = successes.sent >= (fault_ns if dead_ns is None else dead_ns)
     if not after.any():
         return None
@@ -75,7 +76,7 @@ def all_clients_back_ns(history: History, dead_ns: int) -> int | None:
     for kind in Kind:
         tried = history.of(kind)
         for client in np.unique(tried.process):
-            mine = tried.select(tried.process == client).of(kind, Outcome.OK, Outcome.MISS)
+            mine = tried.select(tried.process == client).of(kind, Outcome.OK)
             back = mine.completed[mine.sent >= dead_ns]
             if not len(back):
                 return None
@@ -89,7 +90,7 @@ def worst_client_ms(history: History, kind: Kind, fault_ns: int, dead_ns: int | 
     gaps = []
     for client in np.unique(history.process):
         all_mine = tried.select(tried.process == client)
-        mine = all_mine.of(kind, Outcome.OK, Outcome.MISS)
+        mine = all_mine.of(kind, Outcome.OK)
         if not (mine.sent >= (fault_ns if dead_ns is None else dead_ns)).any():
             return None
         gaps.append(_longest_gap(np.sort(mine.completed), fault_ns, int(all_mine.completed.max())) / _MS)
@@ -118,14 +119,14 @@ def harness_lag_ms(history: History, percentile: float = 99.0) -> float:
 def rate_between(history: History, low_ns: int, high_ns: int) -> float:
     """Operations a second that succeeded between two moments."""
     seconds = (high_ns - low_ns) / _S
-    good = np.isin(history.outcome, (Outcome.OK, Outcome.MISS))
+    good = history.outcome == Outcome.OK
     inside = good & (history.completed >= low_ns) & (history.completed < high_ns)
     return float(inside.sum()) / seconds if seconds > 0 else 0.0
 
 
 def latency(history: History) -> Latency:
     """Percentiles of successes from their intended start."""
-    good = history.select(np.isin(history.outcome, (Outcome.OK, Outcome.MISS)))
+    good = history.ok
     if not len(good):
         return Latency(0, None, None, None)
     p50, p99, p999 = np.percentile((good.completed - good.intended) / _MS, (50, 99, 99.9))
@@ -159,7 +160,7 @@ def timeline(history: History, start_ns: int, end_ns: int) -> Timeline:
     span = max((end_ns - start_ns) / _S, _BUCKET_S)
     width = max(_BUCKET_S, span / _BUCKETS)
     count = int(np.ceil(span / width))
-    good = np.isin(history.outcome, (Outcome.OK, Outcome.MISS))
+    good = history.outcome == Outcome.OK
     done = ((history.completed - start_ns) / (width * _S)).astype(np.int64)
     due = ((history.intended - start_ns) / (width * _S)).astype(np.int64)
 
@@ -187,7 +188,7 @@ def error_counts(history: History) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-def spread(figures: list[float | None]) -> Spread | None:
+def spread(figures: Sequence[float | None]) -> Spread | None:
     """Median, lowest and highest of the figures that exist."""
     known = [f for f in figures if f is not None]
     if not known:

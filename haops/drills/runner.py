@@ -15,7 +15,6 @@ from haops.cluster.snapshot import Snapshot, Verdict
 from haops.cluster.spec import Cluster, ClusterSpec, Phase, StoreName
 from haops.cluster.state import disk_trouble
 from haops.control.lifecycle import Lifecycle
-from haops.drills.history import save
 from haops.drills.load import LoadPlan
 from haops.drills.measure import spread
 from haops.drills.playbook import Playbook, StoreModel
@@ -29,6 +28,7 @@ from haops.drills.result import (
 )
 from haops.drills.trial import TrialRun, run_trial
 from haops.errors import BadInput, HaopsError
+from haops.history.files import save
 from haops.stores import load as load_store
 from haops.stores.base import Workload
 from haops.wait import wait_until
@@ -117,7 +117,7 @@ def _untried(haops: Lifecycle, order: DrillOrder, store: StoreName) -> StoreResu
     return StoreResult(
         store=store,
         cluster=name,
-        mode=cluster.mode if cluster else load_store(store).mode,
+        mode=cluster.mode if cluster else load_store(store).modes.offered[0].name,
         version="unknown",
         nodes=len(cluster.servers) if cluster else 0,
         verdict=DrillVerdict.UNKNOWN,
@@ -146,7 +146,7 @@ def _store_results(haops: Lifecycle, order: DrillOrder, store: StoreName, say: S
             if trials:
                 _await_healthy(haops, cluster)
             say(f"{cluster.name}: trial {number} of {order.trials}")
-            trial, history = run_trial(
+            record = run_trial(
                 TrialRun(
                     haops=haops,
                     cluster=cluster,
@@ -159,9 +159,9 @@ def _store_results(haops: Lifecycle, order: DrillOrder, store: StoreName, say: S
                     say=say,
                 )
             )
-            trials.append(trial)
+            trials.append(record.trial)
             yield _store_result(cluster, snapshot, model, trials, order.trials)
-            save(history, order.folder / f"history-{store}-{number}.csv.gz")
+            save(record.history, order.folder / f"history-{store}-{number}.parquet")
 
 
 def _clean(workload: Workload, cluster: Cluster, say: Say) -> None:
@@ -185,6 +185,7 @@ def _plan(order: DrillOrder, model: StoreModel, trial: int) -> LoadPlan:
         timeout_s=load.timeout.total_seconds(),
         first_key=trial * _KEYS_A_TRIAL,
         seed=order.seed + trial,
+        registers=load.registers,
     )
 
 
@@ -198,7 +199,7 @@ def _cluster(haops: Lifecycle, store: StoreName, name: str, stack: ExitStack, sa
     if standing is not None:
         say(f"{name}: not running, so it is started for this run")
         stack.callback(haops.down, name, keep_volumes=True)
-        return haops.up(ClusterSpec(name, store, nodes=len(standing.servers)))
+        return haops.up(standing.spec())
     say(f"{name}: no such cluster, so one is made for this run")
     stack.callback(_remove_if_there, haops, name)
     return haops.up(ClusterSpec(name, store))

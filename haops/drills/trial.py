@@ -1,4 +1,4 @@
-"""One trial: steady load, a kill, recovery, the node's return, the read-back, a verdict."""
+"""One trial: steady load, a fault, recovery, the node's return, the read-back, a verdict."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from haops.cluster.snapshot import Verdict
 from haops.cluster.spec import Cluster
 from haops.control.lifecycle import Lifecycle
 from haops.drills import measure
-from haops.drills.history import History, Kind, Outcome
 from haops.drills.load import LoadGenerator, LoadPlan
 from haops.drills.playbook import Playbook
 from haops.drills.result import Budget, Trial, TrialEvent
 from haops.drills.verdict import Figures, judge
 from haops.errors import DeadlineExceeded
-from haops.faults.catalogue import Killer
+from haops.faults.catalogue import DESCRIPTIONS, Breaker, FaultKind
 from haops.faults.ledger import Ledger
+from haops.history.record import History, Kind, Outcome
+from haops.runtime.port import Moment
 from haops.stores import load as load_store
-from haops.stores.base import EventKind, StoreEvent, Workload
+from haops.stores.base import FIRST_ELEMENT, EventKind, StoreEvent, Workload
 from haops.wait import wait_until
 
 _LISTED_IDS: Final = 1000
@@ -50,8 +51,9 @@ class Marks:
 
     Args:
         start: Of the load; what came before `steady` was warm-up.
-        fault: When the engine was told to kill: the zero of all figures.
-        dead: When it had seen the end.
+        fault: When the engine was told to break the node: the zero of all figures.
+        dead: When the fault had taken effect.
+        restarted: When it had been undone.
     """
 
     start: int
@@ -63,31 +65,58 @@ class Marks:
     end: int
 
 
-def run_trial(trial: TrialRun) -> tuple[Trial, History]:
-    """Run it; whatever happens, the killed node runs again at the end."""
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A trial with what its figures were made from.
+
+    Args:
+        found: The elements that the read-back found.
+    """
+
+    trial: Trial
+    history: History
+    found: frozenset[int]
+    marks: Marks
+
+
+def run_trial(trial: TrialRun) -> Record:
+    """Run it; whatever happens, the broken node is put right at the end."""
     haops, cluster = trial.haops, trial.cluster
     victim = load_store(cluster.store).primary(haops.observe(cluster))
-    killer = Killer(haops.runtime, cluster, Ledger(haops.state.cluster_dir(cluster.name)), trial.run)
     phases = trial.playbook.phases
     with LoadGenerator(cluster, trial.run, trial.plan) as load:
         start = load.start()
         steady = start + int(phases.warmup.total_seconds() * 1e9)
         time.sleep((steady - time.monotonic_ns()) / 1e9 + phases.steady.total_seconds())
-        trial.say(f"{cluster.name}: SIGKILL {victim}")
-        with killer.killed(victim) as fault:
-            _await_writes(load, fault.death.seen_ns, phases.recover_within.total_seconds())
-            _await_detection(trial, fault.death.sent_ns, phases.detect_within.total_seconds())
-            time.sleep(phases.dead.total_seconds())
-            restarted = time.monotonic_ns()
-            killer.undo(fault)
-        trial.say(f"{cluster.name}: {victim} started again")
+        moment, restarted = _break(trial, victim, load)
         rejoined = _await_rejoin(trial, phases.rejoin_within.total_seconds())
         time.sleep(phases.after.total_seconds())
         end = time.monotonic_ns()
         history = load.finish()
-    found = trial.workload.read_back(trial.plan.clients)
-    marks = Marks(start, steady, fault.death.sent_ns, fault.death.seen_ns, restarted, rejoined, end)
-    return _figures(trial, victim, history, check_elements(history, found), marks), history
+    found = frozenset(trial.workload.read_back(trial.plan.clients))
+    marks = Marks(start, steady, moment.sent_ns, moment.seen_ns, restarted, rejoined, end)
+    elements = check_elements(history.select(history.key >= FIRST_ELEMENT), found)
+    return Record(_figures(trial, victim, history, elements, marks), history, found, marks)
+
+
+def _break(trial: TrialRun, victim: str, load: LoadGenerator) -> tuple[Moment, int]:
+    """The fault and its undo: when it took effect, and when it had been undone."""
+    haops, cluster, phases = trial.haops, trial.cluster, trial.playbook.phases
+    kind = trial.playbook.fault.kind
+    if kind is FaultKind.NONE:
+        now = time.monotonic_ns()
+        time.sleep(phases.dead.total_seconds())
+        return Moment(now, now), time.monotonic_ns()
+    breaker = Breaker(haops.runtime, cluster, Ledger(haops.state.cluster_dir(cluster.name)), trial.run)
+    trial.say(f"{cluster.name}: {victim}: {DESCRIPTIONS[kind].act}")
+    with breaker.broken(kind, victim) as fault:
+        _await_writes(load, fault.moment.seen_ns, phases.recover_within.total_seconds())
+        _await_detection(trial, fault.moment.sent_ns, phases.detect_within.total_seconds())
+        time.sleep(phases.dead.total_seconds())
+        restarted = time.monotonic_ns()
+        breaker.undo(fault)
+    trial.say(f"{cluster.name}: {victim}: {DESCRIPTIONS[kind].undone}")
+    return fault.moment, restarted
 
 
 def _await_writes(load: LoadGenerator, dead_ns: int, deadline_s: float) -> None:
@@ -185,10 +214,13 @@ def _judged(
 
 def _events(trial: TrialRun, victim: str, marks: Marks) -> tuple[TrialEvent, ...]:
     """The harness's own acts and the servers' words, from the fault on, in order of time."""
-    own = [
-        TrialEvent(_seconds(marks.fault, marks), "fault", victim, "haops", "SIGKILL"),
-        TrialEvent(_seconds(marks.restarted, marks), "restarted", victim, "haops", "container started"),
-    ]
+    kind, own = trial.playbook.fault.kind, []
+    if kind is not FaultKind.NONE:
+        words = DESCRIPTIONS[kind]
+        own = [
+            TrialEvent(_seconds(marks.fault, marks), "fault", victim, "haops", words.act),
+            TrialEvent(_seconds(marks.restarted, marks), "restarted", victim, "haops", words.undone),
+        ]
     if marks.rejoined is not None:
         whole = f"{trial.cluster.name} is healthy again"
         own.append(TrialEvent(_seconds(marks.rejoined, marks), "rejoined", victim, "haops", whole))

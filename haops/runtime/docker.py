@@ -23,8 +23,8 @@ from haops.errors import (
     ImageUnavailable,
     SubnetTaken,
 )
-from haops.runtime import beside, labels
-from haops.runtime.port import Companion, Container, ContainerState, Death, Leftovers, LogLine
+from haops.runtime import beside, images, labels, network
+from haops.runtime.port import Companion, Container, ContainerState, Leftovers, LogLine, Moment
 
 Param = ParamSpec("Param")
 Answer = TypeVar("Answer")
@@ -121,7 +121,7 @@ class DockerRuntime:
         return self._client.containers.get(view.id)
 
     @_translated
-    def kill(self, cluster: Cluster, node: str) -> Death:
+    def kill(self, cluster: Cluster, node: str) -> Moment:
         """SIGKILL, then wait until the engine has seen the end."""
         handle = self._handle(cluster, node)
         sent_ns = time.monotonic_ns()
@@ -130,7 +130,7 @@ class DockerRuntime:
         seen_ns = time.monotonic_ns()
         handle.reload()
         finished = _unix_ns(handle.attrs["State"]["FinishedAt"]) - (time.time_ns() - time.monotonic_ns())
-        return Death(sent_ns, min(max(finished, sent_ns), seen_ns))
+        return Moment(sent_ns, min(max(finished, sent_ns), seen_ns))
 
     @_translated
     def start(self, cluster: Cluster, node: str) -> None:
@@ -149,9 +149,12 @@ class DockerRuntime:
         return int(done.exit_code), done.output.decode(errors="replace")
 
     @_translated
-    def pause(self, cluster: Cluster, node: str) -> None:
+    def pause(self, cluster: Cluster, node: str) -> Moment:
         """Freeze by the cgroup's freezer."""
-        self._handle(cluster, node).pause()
+        handle = self._handle(cluster, node)
+        sent_ns = time.monotonic_ns()
+        handle.pause()
+        return Moment(sent_ns, time.monotonic_ns())
 
     @_translated
     def unpause(self, cluster: Cluster, node: str) -> None:
@@ -159,6 +162,20 @@ class DockerRuntime:
         handle = self._handle(cluster, node)
         if handle.status == "paused":
             handle.unpause()
+
+    @_translated
+    def cut(self, cluster: Cluster, node: str, peers: Sequence[str]) -> Moment:
+        """By rules in the node's network namespace."""
+        handle = self._handle(cluster, node)
+        addresses = [cluster.node(peer).address for peer in peers]
+        return network.cut(self._client, cluster, handle.id, images.resolve("tools", None), addresses)
+
+    @_translated
+    def join(self, cluster: Cluster, node: str) -> None:
+        """Take the rules away."""
+        view = self.containers(cluster).get(node)
+        if view and view.state is ContainerState.RUNNING:
+            network.join(self._client, cluster, view.id, images.resolve("tools", None))
 
     @_translated
     def discard(self, cluster: Cluster, node: str) -> None:

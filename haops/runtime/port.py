@@ -61,12 +61,12 @@ class Leftovers:
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
-    """When a process was killed, CLOCK_MONOTONIC in ns; its end lies between the two.
+class Moment:
+    """When a fault took effect, CLOCK_MONOTONIC in ns; it lies between the two.
 
     Args:
-        sent_ns: When the engine was told to kill it: what others notice, they notice after this.
-        seen_ns: When the engine had seen its end: nothing sent after this can it have answered.
+        sent_ns: When the engine was told: what others notice, they notice after this.
+        seen_ns: When it had taken effect: nothing sent after this can a dead process have answered.
     """
 
     sent_ns: int
@@ -110,7 +110,7 @@ class Runtime(Protocol):
         """The cluster's containers by node name, whatever state they are in."""
         ...
 
-    def kill(self, cluster: Cluster, node: str) -> Death:
+    def kill(self, cluster: Cluster, node: str) -> Moment:
         """SIGKILL the node's process; returns when the container has ended."""
         ...
 
@@ -126,12 +126,20 @@ class Runtime(Protocol):
         """Run a command in the node's container: its exit code and what it printed."""
         ...
 
-    def pause(self, cluster: Cluster, node: str) -> None:
-        """Freeze a node's processes."""
+    def pause(self, cluster: Cluster, node: str) -> Moment:
+        """Freeze a node's processes; returns when they are frozen."""
         ...
 
     def unpause(self, cluster: Cluster, node: str) -> None:
         """Thaw a node's processes; a node that is not frozen stays as it is."""
+        ...
+
+    def cut(self, cluster: Cluster, node: str, peers: Sequence[str]) -> Moment:
+        """Drop all packets between a node and its sisters `peers`; clients still reach it."""
+        ...
+
+    def join(self, cluster: Cluster, node: str) -> None:
+        """Undo `cut`; a node that is not cut off, or does not run, stays as it is."""
         ...
 
     def discard(self, cluster: Cluster, node: str) -> None:

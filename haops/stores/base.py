@@ -18,11 +18,13 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from haops.cluster.snapshot import NodeState, Role, Snapshot
-from haops.cluster.spec import Cluster, Node, NodeKind, StoreName
+from haops.cluster.spec import Cluster, ClusterSpec, Node, NodeKind, StoreName
 from haops.errors import ClusterUnhealthy
 from haops.health.beat import Beat, Evidence
 from haops.health.redundancy import CopyReading
 from haops.runtime.port import Container, ContainerState, LogLine
+from haops.stores.lock import LockRecipe
+from haops.stores.mode import Modes
 from haops.stores.plan import Control
 
 # How long one node may take to answer a question about its health before it counts as unreachable.
@@ -75,15 +77,30 @@ class OutcomeUnknown(Exception):
     """A time-out or a lost connection: the operation may have happened, or may happen yet."""
 
 
-class WorkloadClient(Protocol):
-    """One client of the drill's load: one operation at a time, no retries of its own."""
+# Keys below this are registers, written again and again; those from it on are written once. Client c
+# of a drill writes the keys that leave c when divided by it.
+FIRST_ELEMENT: Final = 1000
+# Registers of a drill; each of its histories is small enough to be ordered.
+REGISTERS: Final = 16
 
-    def write(self, key: int) -> None:
-        """Store `key`'s value. Raises OperationFailed or OutcomeUnknown."""
+
+class WorkloadClient(Protocol):
+    """One client of the drill's load: one operation at a time, no retries of its own.
+
+    It writes and reads as the cluster's mode says.
+    """
+
+    @property
+    def node(self) -> str:
+        """The node that the last operation was sent to; empty if none."""
         ...
 
-    def read(self, key: int) -> bool:
-        """Whether `key`'s value is there. Raises OperationFailed or OutcomeUnknown."""
+    def write(self, key: int, value: int) -> None:
+        """Store `value` under `key`. Raises OperationFailed or OutcomeUnknown."""
+        ...
+
+    def read(self, key: int) -> int | None:
+        """What is stored under `key`, if anything. Raises OperationFailed or OutcomeUnknown."""
         ...
 
     def close(self) -> None:
@@ -107,7 +124,7 @@ class Workload(Protocol):
         ...
 
     def read_back(self, clients: int) -> set[int]:
-        """Every key that is there, read at the strongest consistency that the store has."""
+        """Every element that is there, read at the strongest consistency that the store has."""
         ...
 
     def clean(self) -> None:
@@ -153,8 +170,8 @@ class Store:
     """One kind of server that haops can run, watch and break.
 
     Args:
-        mode: How writes are replicated by default.
-        layout: The nodes of a cluster with so many data-bearing servers.
+        modes: The replication modes; the first is the default.
+        layout: The nodes of a cluster of such a shape.
         render_context: What the compose templates need besides the cluster.
         readiness: A checker for `up` to poll; closes its connections at the end.
         observe: Asks every node once, in parallel, and judges the answers.
@@ -166,11 +183,12 @@ class Store:
         probe: A heartbeat's question to one node; connects when first asked.
         copies: A reader of all nodes' copies; its sample stays the same while it is open, for
             digests of different samples cannot be compared.
+        lock: The lock that applications make with it, if they do.
     """
 
     name: StoreName
-    mode: str
-    layout: Callable[[int], tuple[NodePlan, ...]]
+    modes: Modes
+    layout: Callable[[ClusterSpec], tuple[NodePlan, ...]]
     render_context: Callable[[Cluster], Mapping[str, object]]
     readiness: Callable[[Cluster], AbstractContextManager[Readiness]]
     observe: Callable[[Cluster, Mapping[str, Container]], Snapshot]
@@ -180,6 +198,7 @@ class Store:
     control: Control
     probe: Callable[[Node], Probe]
     copies: Callable[[Cluster], AbstractContextManager[Copies]]
+    lock: LockRecipe | None = None
 
 
 class SocketProbe:

@@ -16,8 +16,8 @@ from redis.exceptions import RedisError
 
 from haops.checkers.elements import check_elements
 from haops.cluster.spec import Cluster
-from haops.drills.history import History, Kind, Outcome
 from haops.drills.load import LoadGenerator, LoadPlan
+from haops.history.record import History, Kind, Outcome
 from haops.stores import load as load_store
 from haops.stores.redis.connect import connect_node
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from haops.cluster.snapshot import NodeState, Role, Snapshot, Verdict
-from haops.cluster.spec import MAX_NODES, Cluster, NodeKind, StoreName
+from haops.cluster.spec import MAX_NODES, Cluster, ClusterSpec, NodeKind, StoreName
 from haops.control.journal import Journal
 from haops.errors import ClusterUnhealthy
 from haops.runtime import compose
@@ -93,7 +93,7 @@ def lost(why: str = "Exited (137)", state: NodeState = NodeState.STOPPED) -> Una
 
 
 def on_closed_ports(store: Store, closed_ports: Callable[[int], list[int]], nodes: int = 3) -> Cluster:
-    wanted = sum(2 if p.has_admin else 1 for p in store.layout(nodes))
+    wanted = sum(2 if p.has_admin else 1 for p in store.layout(ClusterSpec("x", store.name, nodes=nodes)))
     return make_cluster(store.name, nodes, ports=closed_ports(wanted))
 
 
@@ -102,12 +102,12 @@ def on_closed_ports(store: Store, closed_ports: Callable[[int], list[int]], node
 
 def test_a_store_is_loaded_by_its_own_name(store: Store) -> None:
     assert load(store.name) is store
-    assert store.mode in ("async", "quorum")
+    assert store.modes.offered[0].name in ("async", "quorum")
 
 
 @pytest.mark.parametrize("nodes", SIZES)
 def test_a_layout_has_so_many_servers_with_names_and_indexes_of_their_own(store: Store, nodes: int) -> None:
-    plans = store.layout(nodes)
+    plans = store.layout(ClusterSpec("x", store.name, nodes=nodes))
     servers = [p for p in plans if p.kind is NodeKind.SERVER]
     assert [p.index for p in servers] == list(range(1, nodes + 1))
     assert len({p.name for p in plans}) == len(plans)
@@ -117,7 +117,11 @@ def test_a_layout_has_so_many_servers_with_names_and_indexes_of_their_own(store:
 @pytest.mark.parametrize("nodes", SIZES)
 def test_a_larger_layout_begins_with_the_servers_of_a_smaller_one(store: Store, nodes: int) -> None:
     def names(count: int) -> list[str]:
-        return [p.name for p in store.layout(count) if p.kind is NodeKind.SERVER]
+        return [
+            p.name
+            for p in store.layout(ClusterSpec("x", store.name, nodes=count))
+            if p.kind is NodeKind.SERVER
+        ]
 
     assert names(MAX_NODES)[:nodes] == names(nodes)
 
@@ -342,7 +346,7 @@ def test_a_client_that_reaches_nobody_fails_within_its_patience(
         if store.name is StoreName.REDIS:
             client = workload.client(0)
             with pytest.raises(OperationFailed):
-                client.write(1)
+                client.write(1, 1)
             with pytest.raises(OperationFailed):
                 client.read(1)
             client.close()

@@ -13,8 +13,9 @@ import pytest
 from live_helpers import Haops, end_process, labelled
 
 from haops.cluster.state import StateDir
-from haops.drills.history import Kind, Outcome, load
 from haops.faults.ledger import Ledger
+from haops.history.files import load
+from haops.history.record import Kind, Outcome
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 
@@ -57,7 +58,7 @@ def _check_files(folder: Path, store: str, trial: Mapping[str, Any]) -> None:
     page = (folder / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert (folder / "junit.xml").read_text().startswith("<?xml")
-    history = load(folder / f"history-{store}-1.csv.gz")
+    history = load(folder / f"history-{store}-1.parquet")
     assert len(history.of(Kind.WRITE, Outcome.OK)) == trial["acked"]
 
 

@@ -22,7 +22,8 @@ MAY: dict[str, set[str]] = {
     "stores": {"haops.cluster", "haops.runtime.port", "haops.health"},
     "faults": {"haops.cluster", "haops.runtime.port"},
     "control": {"haops.cluster", "haops.health", "haops.runtime", "haops.stores", "haops.faults"},
-    "checkers": {"haops.drills.history", "haops.drills.result"},
+    "history": {"haops.cluster"},
+    "checkers": {"haops.history"},
     "drills": {
         "haops.cluster",
         "haops.runtime.port",
@@ -31,8 +32,25 @@ MAY: dict[str, set[str]] = {
         "haops.faults",
         "haops.control",
         "haops.checkers",
+        "haops.history",
     },
-    "report": {"haops.cluster", "haops.drills.result", "haops.health"},
+    "matrix": {
+        "haops.cluster",
+        "haops.stores",
+        "haops.faults",
+        "haops.control",
+        "haops.checkers",
+        "haops.drills",
+        "haops.history",
+    },
+    "report": {
+        "haops.cluster",
+        "haops.drills.result",
+        "haops.faults.catalogue",
+        "haops.health",
+        "haops.matrix",
+        "haops.stores.mode",
+    },
 }
 
 

@@ -4,6 +4,7 @@ from haops.cluster.spec import StoreName
 from haops.stores.base import Store
 from haops.stores.cassandra.control import CONTROL, primary
 from haops.stores.cassandra.events import events
+from haops.stores.cassandra.modes import STORE_MODES
 from haops.stores.cassandra.observe import observe
 from haops.stores.cassandra.probe import copies, probe
 from haops.stores.cassandra.readiness import readiness
@@ -12,7 +13,7 @@ from haops.stores.cassandra.workload import CassandraWorkload
 
 STORE = Store(
     name=StoreName.CASSANDRA,
-    mode="quorum",
+    modes=STORE_MODES,
     layout=layout,
     render_context=render_context,
     readiness=readiness,

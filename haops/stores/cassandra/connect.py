@@ -19,7 +19,7 @@ from cassandra.policies import (
 )
 from cassandra.protocol import ErrorMessage
 
-from haops.cluster.spec import Node
+from haops.cluster.spec import MAX_NODES, Node
 from haops.stores.cassandra.topology import DATACENTER
 
 # The driver's default grows to ten minutes, which would add to any outage.
@@ -63,7 +63,14 @@ def connect(
         metadata: Whether tokens and schema are read, as token-aware routing needs.
     """
     profile = ExecutionProfile(
-        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(local_dc=DATACENTER)),
+        # Coordinators of the other data centre come last, but can be had: without connections to
+        # them no request could be aimed at one, and the loss of the own data centre were the end.
+        load_balancing_policy=TokenAwarePolicy(
+            DCAwareRoundRobinPolicy(local_dc=DATACENTER, used_hosts_per_remote_dc=MAX_NODES),
+            # By itself the driver asks a row's first copy only, as long as that is up: writes and reads
+            # would meet at one node, and a mode that lets them miss each other would look as if it did not.
+            shuffle_replicas=True,
+        ),
         retry_policy=FallthroughRetryPolicy(),
         consistency_level=level,
         request_timeout=timeout_s,

@@ -19,7 +19,7 @@ from haops.cluster.snapshot import (
 )
 from haops.cluster.spec import AddressMap, Cluster, Node
 from haops.stores.base import Unanswered, blind, now
-from haops.stores.cassandra.topology import KEYSPACE, replication
+from haops.stores.cassandra.topology import KEYSPACE, copies_by_dc, copies_of, datacenter, holders, quorum
 
 # Members raise their heartbeat once a second and are held for dead after some 18 s without one (phi 8
 # with an exponential model, times the mean gap); two thirds of that are no jitter any more.
@@ -95,28 +95,24 @@ def judge(cluster: Cluster, reports: Reports) -> Snapshot:
 
 
 def ownership(cluster: Cluster) -> Mapping[str, float]:
-    """Share of the data that each node keeps a copy of: its own range and those of RF - 1 before it."""
-    ring = sorted(cluster.servers, key=lambda n: int(n.params["token"]))
-    tokens = [int(n.params["token"]) for n in ring]
+    """Share of the data that each node keeps a copy of."""
+    keepers = holders(cluster)
+    tokens = sorted(keepers)
     # With one token the range before it is the whole ring, which the modulus would make empty.
-    spans = [(t - tokens[i - 1]) % _RING or _RING for i, t in enumerate(tokens)]
-    copies = replication(len(ring))
-    return {node.name: sum(spans[i - back] for back in range(copies)) / _RING for i, node in enumerate(ring)}
+    spans = {t: (t - tokens[i - 1]) % _RING or _RING for i, t in enumerate(tokens)}
+    return {
+        node.name: sum(span for t, span in spans.items() if node.name in keepers[t]) / _RING
+        for node in cluster.servers
+    }
 
 
 def _ranges_without_quorum(cluster: Cluster, there: Collection[str]) -> list[Finding]:
-    ring = sorted(cluster.servers, key=lambda n: int(n.params["token"]))
-    copies = replication(len(ring))
-    quorum = copies // 2 + 1
-    lost = 0
-    for i in range(len(ring)):
-        holders = [ring[(i + step) % len(ring)] for step in range(copies)]
-        lost += sum(h.name in there for h in holders) < quorum
+    ranges, needed = holders(cluster), quorum(cluster)
+    lost = sum(sum(name in there for name in names) < needed for names in ranges.values())
     if not lost:
         return []
-    text = (
-        f"{lost} of {len(ring)} token ranges have fewer than {quorum} of {copies} copies: QUORUM fails there"
-    )
+    few = f"fewer than {needed} of {copies_of(cluster)} copies"
+    text = f"{lost} of {len(ranges)} token ranges have {few}: QUORUM fails there"
     return [Finding(FindingKind.NO_MAJORITY, text)]
 
 
@@ -146,15 +142,21 @@ def _replication_findings(
     cluster: Cluster, members: Mapping[str, MemberReport], there: Collection[str]
 ) -> list[Finding]:
     found = []
-    wanted = replication(len(cluster.servers))
+    wanted = copies_of(cluster)
     factors = sorted({r.copies for r in members.values() if r.copies is not None})
     for copies in factors:
         if copies != wanted:
             text = f"the keyspace {KEYSPACE} has a replication factor of {copies}, not {wanted}"
             found.append(Finding(FindingKind.REPLICATION_FACTOR, text, about="factor"))
-    if factors and len(there) < (copies := factors[-1]):
-        text = f"{copies} copies are kept of each row, but {len(there)} members are there: ALL fails"
-        found.append(Finding(FindingKind.REPLICATION_FACTOR, text, about="members"))
+    if not factors:
+        return found
+    by_dc = copies_by_dc(cluster)
+    for dc, copies in by_dc.items() if len(by_dc) > 1 else ((None, factors[-1]),):
+        members_there = sum(dc in (None, datacenter(n)) for n in cluster.servers if n.name in there)
+        if members_there < copies:
+            where = f" in {dc}" if dc else ""
+            text = f"{copies} copies are kept of each row{where}, but {members_there} members are there: ALL fails"
+            found.append(Finding(FindingKind.REPLICATION_FACTOR, text, about=f"members{where}"))
     return found
 
 
@@ -223,6 +225,7 @@ def _view(cluster: Cluster, node: Node, reports: Reports, lag: Lag, owned: float
         return NodeView(
             node.name, Role.MEMBER, state, node.host, node.host_port, lag, why, ownership=owned, zone=zone
         )
+    place = f"{datacenter(node)}, " if len(copies_by_dc(cluster)) > 1 else ""
     return NodeView(
         node.name,
         Role.MEMBER,
@@ -232,6 +235,6 @@ def _view(cluster: Cluster, node: Node, reports: Reports, lag: Lag, owned: float
         lag,
         ownership=owned,
         version=report.version,
-        detail=f"token {node.params['token']}, knows {report.peers} others",
+        detail=f"{place}token {node.params['token']}, knows {report.peers} others",
         zone=zone,
     )

@@ -29,6 +29,7 @@ __all__ = [
     "Reports",
     "ask",
     "gather",
+    "gather_from",
     "judge",
     "observe",
     "ownership",
@@ -73,9 +74,13 @@ def _copies(options: Mapping[str, str]) -> int:
 def gather(cluster: Cluster, containers: Mapping[str, Container]) -> Reports:
     """Every member's answer, or why there is none."""
     gone = {n.name: why for n in cluster.nodes if (why := not_running(n, containers))}
-    running = [n for n in cluster.nodes if n.name not in gone]
+    return {**gone, **gather_from(cluster, [n for n in cluster.nodes if n.name not in gone])}
+
+
+def gather_from(cluster: Cluster, running: Sequence[Node]) -> Reports:
+    """The same of members whose containers run."""
     if not running:
-        return gone
+        return {}
     # The driver does not tell whether a lost member refused or was silent, and a silent contact
     # point costs it a whole time-out: it begins with the first member that answers a knock.
     asked: Reports = {}
@@ -88,7 +93,7 @@ def gather(cluster: Cluster, containers: Mapping[str, Container]) -> Reports:
                 break
         closed = {node.name: why for done, node in knocks.items() if (why := done.result())}
     lost = {name: why for name, why in closed.items() if not isinstance(asked.get(name), MemberReport)}
-    return {**gone, **asked, **lost}
+    return {**asked, **lost}
 
 
 def _knock(node: Node) -> Unanswered | None:

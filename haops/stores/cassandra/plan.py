@@ -11,7 +11,7 @@ from typing import Final
 
 from haops.cluster.snapshot import NodeState, NodeView, Snapshot
 from haops.cluster.spec import Cluster
-from haops.stores.cassandra.topology import holders, replication
+from haops.stores.cassandra.topology import copies_by_dc, copies_of, datacenter, holders, quorum
 from haops.stores.plan import Intent, NotPlannable, Operation, Plan, Step
 from haops.stores.restart import AWAIT, START, STOP
 
@@ -142,7 +142,7 @@ def replace(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
             hint=f"restart it: haops restart {cluster.name} --node {name}; "
             f"or take it out for good: haops node decommission {cluster.name} {name}",
         )
-    copies = replication(len(cluster.servers))
+    copies = copies_of(cluster)
     if copies < 2:
         raise NotPlannable(
             f"nobody has a copy of what {name} had: the replication factor is {copies}",
@@ -174,7 +174,7 @@ def repair(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
         NotPlannable: A node is down: a repair would leave its copies out.
     """
     name = _named(intent)
-    if replication(len(cluster.servers)) < 2:
+    if copies_of(cluster) < 2:
         raise NotPlannable(f"{name} has the only copy of everything: there is nothing to repair it from")
     _nobody_down(cluster, snapshot)
     return Plan(
@@ -201,11 +201,13 @@ def decommission(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
         NotPlannable: Too few nodes would be left for the copies, or one is down.
     """
     name = _named(intent)
-    copies, left = replication(len(cluster.servers)), len(cluster.servers) - 1
-    if left < copies:
+    by_dc, dc = copies_by_dc(cluster), datacenter(cluster.node(name))
+    here = [n for n in cluster.servers if datacenter(n) == dc and n.name != name]
+    if len(here) < by_dc[dc]:
+        where = f" in {dc}" if len(by_dc) > 1 else ""
         raise NotPlannable(
-            f"without {name} {left} nodes would be left for {copies} copies of each row",
-            hint="a node can leave a ring of four or more; a dead one is replaced: "
+            f"without {name} {len(here)} nodes would be left{where} for {by_dc[dc]} copies of each row",
+            hint=f"a node can leave a {'data centre' if where else 'ring'} of four or more; a dead one is replaced: "
             f"haops node replace {cluster.name} {name}",
         )
     _nobody_down(cluster, snapshot)
@@ -220,25 +222,24 @@ def decommission(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
             Step(STRIKE, name, f"take {name} off the cluster's record"),
             Step(FORGET, name, f"remove the container of {name} and its disk"),
         ),
-        risk=f"nothing acknowledged is lost; {name} and its disk are removed for good, and the {left} others "
-        "have more data each; a ring of haops does not grow again",
+        risk=f"nothing acknowledged is lost; {name} and its disk are removed for good, and the {len(here)} others "
+        f"{'there ' if len(by_dc) > 1 else ''}have more data each; a ring of haops does not grow again",
     )
 
 
 def spare_trouble(cluster: Cluster, up: Collection[str], away: str) -> str | None:
     """What would be lost if `away` went while `up` are up; None if QUORUM is kept everywhere."""
-    copies = replication(len(cluster.servers))
-    quorum = copies // 2 + 1
+    needed = quorum(cluster)
     short = [
         names
         for names in holders(cluster).values()
-        if away in names and sum(n in up and n != away for n in names) < quorum
+        if away in names and sum(n in up and n != away for n in names) < needed
     ]
     if not short:
         return None
     left = min(sum(n in up and n != away for n in names) for names in short)
     ranges = f"{len(short)} of {len(cluster.servers)} token ranges"
-    return f"without {away} {ranges} would have {left} of {copies} copies, QUORUM needs {quorum}"
+    return f"without {away} {ranges} would have {left} of {copies_of(cluster)} copies, QUORUM needs {needed}"
 
 
 def check_spare(cluster: Cluster, up: Collection[str], away: str) -> None:

@@ -18,7 +18,7 @@ from haops.parallel import ask_all
 from haops.stores.base import Probe, SocketProbe
 from haops.stores.cassandra.connect import connect
 from haops.stores.cassandra.observe import TROUBLE
-from haops.stores.cassandra.topology import KEYSPACE, replication
+from haops.stores.cassandra.topology import KEYSPACE, copies_of
 
 SAMPLE: Final = 64
 _TABLES: Final = 4
@@ -54,7 +54,7 @@ class CassandraCopies:
 
     def __init__(self, cluster: Cluster, stack: ExitStack) -> None:
         self._nodes = cluster.servers
-        self._whole = replication(len(self._nodes)) == len(self._nodes)
+        self._whole = copies_of(cluster) == len(self._nodes)
         self._stack = stack
         self._session: Any = None
         # Table: the token from which on its rows are read.

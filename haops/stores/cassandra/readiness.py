@@ -13,7 +13,7 @@ from haops.cluster.spec import Cluster, Node
 from haops.parallel import ask_all
 from haops.stores.base import ANSWER_S, Readiness, first_line
 from haops.stores.cassandra.connect import TROUBLE, answers_options, connect
-from haops.stores.cassandra.topology import DATACENTER, KEYSPACE, replication
+from haops.stores.cassandra.topology import KEYSPACE, replication_options
 
 _SCHEMA_S: Final = 10.0
 _TABLE: Final = f"{KEYSPACE}.ready"
@@ -52,10 +52,10 @@ class CassandraReadiness:
             self._session = self._stack.enter_context(connect(self._cluster.nodes, timeout_s=_SCHEMA_S))
         if self._schema_made:
             return
-        copies = replication(len(self._cluster.servers))
+        copies = ", ".join(f"'{dc}': {number}" for dc, number in replication_options(self._cluster).items())
         self._session.execute(
             f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = "
-            f"{{'class': 'NetworkTopologyStrategy', '{DATACENTER}': {copies}}}"
+            f"{{'class': 'NetworkTopologyStrategy', {copies}}}"
         )
         self._session.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} (name text PRIMARY KEY)")
         self._schema_made = True

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from haops.cluster.spec import Cluster, Node, NodeKind
+from haops.cluster.spec import Cluster, ClusterSpec, Node, NodeKind
 from haops.stores.base import NodePlan
 
+# The data centre that clients take for their own; a second one is told from it by its number.
 DATACENTER: Final = "dc1"
+_DATACENTERS: Final = (DATACENTER, "dc2")
 KEYSPACE: Final = "haops"
 MAX_REPLICATION: Final = 3
 
 # Marks in a node's parameters, kept in the cluster's record.
 _REPLACED: Final = "replaced"
 _FIXED_SEEDS: Final = "seeds"
+_DC: Final = "dc"  # none where there is only one data centre
 
 # Murmur3's token range.
 _LOWEST: Final = -(2**63)
@@ -45,16 +49,51 @@ def tokens(nodes: int) -> tuple[int, ...]:
 
 
 def replication(nodes: int) -> int:
-    """The replication factor of haops' keyspace: 3, or fewer where there are fewer nodes."""
+    """The replication factor in a data centre of so many nodes: 3, or fewer where there are fewer."""
     return min(MAX_REPLICATION, nodes)
 
 
-def layout(nodes: int) -> tuple[NodePlan, ...]:
-    """`nodes` members; the client port inside equals the published one (see cassandra.yaml.j2)."""
+def layout(spec: ClusterSpec) -> tuple[NodePlan, ...]:
+    """`spec.nodes` members; the client port inside equals the published one (see cassandra.yaml.j2).
+
+    Data centres take turns around the ring: so each divides the whole ring into equal parts by
+    itself, as its copies are placed without regard to the other's nodes, and no token repeats.
+    """
+
+    def params(number: int, token: int) -> Mapping[str, str]:
+        own = {} if spec.dcs == 1 else {_DC: _DATACENTERS[(number - 1) % spec.dcs]}
+        return {"token": str(token), **own}
+
     return tuple(
-        NodePlan(f"cassandra-{i}", NodeKind.SERVER, i, None, params={"token": str(token)})
-        for i, token in enumerate(tokens(nodes), start=1)
+        NodePlan(f"cassandra-{i}", NodeKind.SERVER, i, None, params=params(i, token))
+        for i, token in enumerate(tokens(spec.nodes), start=1)
     )
+
+
+def datacenter(node: Node) -> str:
+    """The data centre in which a node stands."""
+    return node.params.get(_DC, DATACENTER)
+
+
+def copies_by_dc(cluster: Cluster) -> Mapping[str, int]:
+    """How many copies of each row haops' keyspace keeps in each data centre."""
+    members = Counter(datacenter(n) for n in cluster.servers)
+    return {dc: replication(members[dc]) for dc in sorted(members)}
+
+
+def copies_of(cluster: Cluster) -> int:
+    """How many copies of each row haops' keyspace keeps."""
+    return sum(copies_by_dc(cluster).values())
+
+
+def quorum(cluster: Cluster) -> int:
+    """How many copies QUORUM asks, wherever they stand."""
+    return copies_of(cluster) // 2 + 1
+
+
+def replication_options(cluster: Cluster) -> Mapping[str, str]:
+    """The options of haops' keyspace as `system_schema.keyspaces` has them, but for the class."""
+    return {dc: str(number) for dc, number in copies_by_dc(cluster).items()}
 
 
 def replaced(cluster: Cluster, name: str) -> Cluster:
@@ -90,13 +129,22 @@ def without(cluster: Cluster, name: str) -> Cluster:
 
 
 def holders(cluster: Cluster) -> Mapping[int, tuple[str, ...]]:
-    """For each token range, by the token that ends it, the nodes that keep its copies."""
+    """For each token range, by the token that ends it, the nodes that keep its copies.
+
+    In each data centre those are the next ones around the ring (NetworkTopologyStrategy; all
+    nodes of a data centre stand in one rack).
+    """
     ring = sorted(cluster.servers, key=lambda n: int(n.params["token"]))
-    copies = replication(len(ring))
-    return {
-        int(first.params["token"]): tuple(ring[(i + step) % len(ring)].name for step in range(copies))
-        for i, first in enumerate(ring)
-    }
+
+    def keepers(start: int) -> tuple[str, ...]:
+        left, found = dict(copies_by_dc(cluster)), []
+        for node in ring[start:] + ring[:start]:
+            if left[datacenter(node)]:
+                left[datacenter(node)] -= 1
+                found.append(node.name)
+        return tuple(found)
+
+    return {int(last.params["token"]): keepers(i) for i, last in enumerate(ring)}
 
 
 def _seeds(cluster: Cluster, node: Node) -> tuple[str, ...]:
@@ -110,7 +158,8 @@ def _seeds(cluster: Cluster, node: Node) -> tuple[str, ...]:
 
 
 def render_context(cluster: Cluster) -> Mapping[str, object]:
-    """The JVM's options, what a node that replaces one adds to them, and the seeds by node."""
+    """The JVM's options, what a node that replaces one adds to them, the seeds and the place of each node."""
+    places = {dc: f"rackdc{'' if dc == DATACENTER else f'-{dc}'}.properties" for dc in copies_by_dc(cluster)}
     return {
         "jvm_options": _JVM_OPTIONS,
         "replacements": {
@@ -119,4 +168,6 @@ def render_context(cluster: Cluster) -> Mapping[str, object]:
             if is_replaced(n)
         },
         "seeds": {n.name: _seeds(cluster, n) for n in cluster.servers},
+        "places": places,
+        "place_of": {n.name: places[datacenter(n)] for n in cluster.servers},
     }

@@ -4,6 +4,8 @@ from haops.cluster.spec import StoreName
 from haops.stores.base import Store
 from haops.stores.redis.control import CONTROL, primary
 from haops.stores.redis.events import events
+from haops.stores.redis.lock import LOCK
+from haops.stores.redis.modes import STORE_MODES
 from haops.stores.redis.observe import observe
 from haops.stores.redis.probe import copies, probe
 from haops.stores.redis.readiness import readiness
@@ -12,7 +14,7 @@ from haops.stores.redis.workload import RedisWorkload
 
 STORE = Store(
     name=StoreName.REDIS,
-    mode="async",
+    modes=STORE_MODES,
     layout=layout,
     render_context=render_context,
     readiness=readiness,
@@ -23,4 +25,5 @@ STORE = Store(
     control=CONTROL,
     probe=probe,
     copies=copies,
+    lock=LOCK,
 )

@@ -12,6 +12,8 @@ _PATTERNS: Final = (
     (EventKind.DETECTED, r"\+sdown master"),
     (EventKind.DETECTED, r"\+odown master"),
     (EventKind.ELECTED, r"\+elected-leader master"),
+    # Up to where the new primary shares the old one's history: what goes beyond is discarded.
+    (EventKind.PROMOTED, r"valid up to offset: \d+"),
     (EventKind.PROMOTED, r"MASTER MODE enabled"),
     (EventKind.PROMOTED, r"\+promoted-slave"),
     (EventKind.ADVERTISED, r"\+switch-master"),

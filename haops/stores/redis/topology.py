@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Final
 
-from haops.cluster.spec import Cluster, Node, NodeKind
+from haops.cluster.spec import Cluster, ClusterSpec, Node, NodeKind
 from haops.stores.base import NodePlan
 
 PORT: Final = 6379
@@ -17,9 +17,9 @@ SENTINELS: Final = 3
 SERVICE: Final = "mymaster"
 
 
-def layout(nodes: int) -> tuple[NodePlan, ...]:
-    """`nodes` servers, the first of which starts as primary, and three Sentinels."""
-    servers = [NodePlan(f"redis-{i}", NodeKind.SERVER, i, PORT) for i in range(1, nodes + 1)]
+def layout(spec: ClusterSpec) -> tuple[NodePlan, ...]:
+    """`spec.nodes` servers, the first of which starts as primary, and three Sentinels."""
+    servers = [NodePlan(f"redis-{i}", NodeKind.SERVER, i, PORT) for i in range(1, spec.nodes + 1)]
     sentinels = [
         NodePlan(f"sentinel-{i}", NodeKind.SENTINEL, i, SENTINEL_PORT) for i in range(1, SENTINELS + 1)
     ]

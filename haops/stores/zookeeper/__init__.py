@@ -4,6 +4,8 @@ from haops.cluster.spec import StoreName
 from haops.stores.base import Store
 from haops.stores.zookeeper.control import CONTROL, primary
 from haops.stores.zookeeper.events import events
+from haops.stores.zookeeper.lock import LOCK
+from haops.stores.zookeeper.modes import STORE_MODES
 from haops.stores.zookeeper.observe import observe
 from haops.stores.zookeeper.probe import copies, probe
 from haops.stores.zookeeper.readiness import readiness
@@ -12,7 +14,7 @@ from haops.stores.zookeeper.workload import ZooKeeperWorkload
 
 STORE = Store(
     name=StoreName.ZOOKEEPER,
-    mode="quorum",
+    modes=STORE_MODES,
     layout=layout,
     render_context=render_context,
     readiness=readiness,
@@ -23,4 +25,5 @@ STORE = Store(
     control=CONTROL,
     probe=probe,
     copies=copies,
+    lock=LOCK,
 )

@@ -19,6 +19,7 @@ from haops.cluster.snapshot import (
 )
 from haops.cluster.spec import Cluster, Node
 from haops.stores.base import Unanswered, blind, now
+from haops.stores.zookeeper.topology import is_observer, majority, observers, voters
 
 # The low half of a zxid counts the transactions of an epoch, which stands in the high half.
 _COUNTER_BITS: Final = 32
@@ -38,6 +39,7 @@ class ServerReport:
         synced: Followers that a leader counts as synced; None at others.
         outstanding: Requests that wait.
         shared: The lines of its configuration that all servers must have alike.
+        watched: Observers that a leader counts as synced; None at others.
     """
 
     role: Role
@@ -47,6 +49,7 @@ class ServerReport:
     outstanding: int
     connections: int
     shared: tuple[str, ...] = ()
+    watched: int | None = None
 
 
 Report = ServerReport | Unanswered
@@ -61,7 +64,8 @@ def judge(cluster: Cluster, reports: Reports) -> Snapshot:
     views = tuple(_view(node, reports[node.name], newest) for node in cluster.nodes)
     views = _partitioned(cluster, views, servers, leaders)
     # Followers serve only under a leader: if it runs and is not seen, it is lost from here alone.
-    runs = any(v.state in (NodeState.UNREACHABLE, NodeState.PARTITIONED) for v in views)
+    mute = {v.name for v in views if v.state in (NodeState.UNREACHABLE, NodeState.PARTITIONED)}
+    runs = any(n.name in mute for n in voters(cluster))
     led = bool(leaders) or (runs and _followers_serve(cluster, servers))
     findings = [
         *_leader_findings(cluster, servers, leaders, led=led),
@@ -69,9 +73,14 @@ def judge(cluster: Cluster, reports: Reports) -> Snapshot:
         *_differing(servers),
         *not_up(views),
     ]
-    serving = led and len(servers) >= majority(cluster)
+    serving = led and len(_voting(cluster, servers)) >= majority(cluster)
     verdict = verdict_of(findings, serving=serving, blind=blind(reports.values()))
     return Snapshot(cluster.name, cluster.store, cluster.mode, now(), verdict, tuple(findings), views)
+
+
+def _voting(cluster: Cluster, servers: Mapping[str, ServerReport]) -> list[str]:
+    """The voters among those that answer: observers never make a majority."""
+    return [n.name for n in voters(cluster) if n.name in servers]
 
 
 def _followers_serve(cluster: Cluster, servers: Mapping[str, ServerReport]) -> bool:
@@ -84,24 +93,25 @@ def _partitioned(
     servers: Mapping[str, ServerReport],
     leaders: Sequence[str],
 ) -> tuple[NodeView, ...]:
-    """Those that the observer has lost, but their sisters have not.
+    """Those that are lost from here, but not by their sisters.
 
-    A leader counts its followers in sync, and followers serve only under a leader. Neither
-    names the other, so this can be told only where all that are lost are meant.
+    A leader counts its followers and its observers in sync, and followers serve only under a
+    leader. Neither names the other, so this can be told only where all that are lost are meant.
     """
-    lost = [v.name for v in views if v.state is NodeState.UNREACHABLE]
-    others = ""
-    if len(leaders) == 1:
-        followers = sum(r.role is Role.FOLLOWER for r in servers.values())
-        if (servers[leaders[0]].synced or 0) - followers >= len(lost):
-            others = f"but the leader {leaders[0]} counts it in sync"
-    elif not leaders and len(lost) == 1 and _followers_serve(cluster, servers):
-        others = f"but {', '.join(servers)} serve under it"
-    if not others:
-        return views
+    gone = {v.name for v in views if v.state is NodeState.UNREACHABLE}
+    found: dict[str, str] = {}
+    for nodes, role in ((voters(cluster), Role.FOLLOWER), (observers(cluster), Role.OBSERVER)):
+        lost = [n.name for n in nodes if n.name in gone]
+        if len(leaders) == 1:
+            leader = servers[leaders[0]]
+            counted = (leader.watched if role is Role.OBSERVER else leader.synced) or 0
+            if counted - sum(r.role is role for r in servers.values()) >= len(lost):
+                found |= dict.fromkeys(lost, f"but the leader {leaders[0]} counts it in sync")
+        elif not leaders and role is Role.FOLLOWER and len(lost) == 1 and _followers_serve(cluster, servers):
+            found[lost[0]] = f"but {', '.join(_voting(cluster, servers))} serve under it"
     return tuple(
-        replace(v, state=NodeState.PARTITIONED, why=f"lost from here ({v.why}), {others}")
-        if v.name in lost
+        replace(v, state=NodeState.PARTITIONED, why=f"lost from here ({v.why}), {found[v.name]}")
+        if v.name in found
         else v
         for v in views
     )
@@ -149,7 +159,8 @@ def _view(node: Node, report: Report, newest: int) -> NodeView:
     if isinstance(report, Unanswered):
         return NodeView(
             node.name,
-            Role.UNKNOWN,
+            # That it has no vote is certain by the record; whether a voter leads, only it can say.
+            Role.OBSERVER if is_observer(node) else Role.UNKNOWN,
             report.state,
             node.host,
             node.host_port,
@@ -171,36 +182,43 @@ def _view(node: Node, report: Report, newest: int) -> NodeView:
     )
 
 
-def majority(cluster: Cluster) -> int:
-    """Servers that must agree before a write is acknowledged."""
-    return len(cluster.servers) // 2 + 1
-
-
 def _leader_findings(
     cluster: Cluster, servers: Mapping[str, ServerReport], leaders: Sequence[str], *, led: bool
 ) -> list[Finding]:
-    total, needed = len(cluster.servers), majority(cluster)
+    voting = _voting(cluster, servers)
+    total, needed = len(voters(cluster)), majority(cluster)
     if not led:
-        text = f"no server leads; {len(servers)} of {total} serve, a majority is {needed}"
+        text = f"no server leads; {len(voting)} of {total} serve, a majority is {needed}"
         return [Finding(FindingKind.NO_PRIMARY, text)]
     found = []
     if not leaders:
-        text = f"the leader is not seen from here, but {', '.join(servers)} serve under one"
+        text = f"the leader is not seen from here, but {', '.join(voting)} serve under one"
         found.append(Finding(FindingKind.PARTITION, text))
-    if len(servers) < needed:
-        text = f"{len(servers)} of {total} serve, a majority is {needed}: no write can be acknowledged"
+    if len(voting) < needed:
+        text = f"{len(voting)} of {total} serve, a majority is {needed}: no write can be acknowledged"
         found.append(Finding(FindingKind.NO_MAJORITY, text))
     if len(leaders) > 1:
         found.append(_split(servers, leaders))
     for name in leaders:
-        synced = servers[name].synced
-        if synced is not None and synced < total - 1:
-            text = f"{name} counts {synced} of {total - 1} followers in sync"
-            found.append(Finding(FindingKind.OUT_OF_SYNC, text, name))
-    if len(servers) == needed < total:
+        found += _missing(name, servers[name], total - 1, len(observers(cluster)))
+    if len(voting) == needed < total:
         text = "quorum at risk: no server may be lost any more"
         found.append(Finding(FindingKind.QUORUM_AT_RISK, text))
     return found
+
+
+def _missing(leader: str, report: ServerReport, followers: int, watchers: int) -> list[Finding]:
+    """Those whom a leader should count in sync, and does not."""
+    return [
+        Finding(
+            FindingKind.OUT_OF_SYNC, f"{leader} counts {has} of {wanted} {what} in sync", leader, about=about
+        )
+        for has, wanted, what, about in (
+            (report.synced, followers, "followers", ""),
+            (report.watched, watchers, "observers", "observers"),
+        )
+        if has is not None and has < wanted
+    ]
 
 
 def _split(servers: Mapping[str, ServerReport], leaders: Sequence[str]) -> Finding:

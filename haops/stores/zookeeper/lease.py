@@ -14,6 +14,7 @@ from kazoo.handlers.threading import KazooTimeoutError
 
 from haops.cluster.spec import Cluster
 from haops.stores.zookeeper.connect import connect
+from haops.stores.zookeeper.topology import voters
 
 ROOT: Final = "/haops/guards"
 SESSION_S: Final = 4.0
@@ -56,7 +57,7 @@ class ZooKeeperLease:
 
     def _renew(self) -> None:
         if self._client is None:
-            client = connect(self._ensemble.servers, session_s=SESSION_S)
+            client = connect(voters(self._ensemble), session_s=SESSION_S)
             client.start(timeout=_ASK_S * 2)
             self._client = client
         asked = time.monotonic()

@@ -17,9 +17,9 @@ from haops.stores.zookeeper.judge import (
     Reports,
     ServerReport,
     judge,
-    majority,
     transactions_behind,
 )
+from haops.stores.zookeeper.topology import majority
 
 __all__ = [
     "NotServing",
@@ -58,15 +58,20 @@ def parse_mntr(text: str, zxid: int) -> ServerReport:
     values = dict(line.split("\t", 1) for line in text.splitlines() if "\t" in line)
     if "zk_server_state" not in values:
         raise NotServing(text.strip() or "closed the connection without an answer")
-    synced = values.get("zk_synced_followers")
+
+    def count(key: str) -> int | None:
+        return int(float(values[key])) if key in values else None
+
     try:
         return ServerReport(
-            role=_ROLES.get(values["zk_server_state"], Role.UNKNOWN),
+            role=(role := _ROLES.get(values["zk_server_state"], Role.UNKNOWN)),
             zxid=zxid,
             version=values.get("zk_version", "").partition("-")[0],
-            synced=int(float(synced)) if synced is not None else None,
-            outstanding=int(float(values.get("zk_outstanding_requests", "0"))),
-            connections=int(float(values.get("zk_num_alive_connections", "0"))),
+            synced=count("zk_synced_followers"),
+            outstanding=count("zk_outstanding_requests") or 0,
+            connections=count("zk_num_alive_connections") or 0,
+            # A follower that other observers are fed by would count those alone.
+            watched=count("zk_synced_observers") if role is Role.LEADER else None,
         )
     except (ValueError, OverflowError):
         raise NotServing(_CUT_OFF) from None

@@ -1,4 +1,4 @@
-"""When a ZooKeeper ensemble may be used: one leader, all followers in sync, a write and a read done."""
+"""When a ZooKeeper ensemble may be used: one leader, all others in sync, a write and a read done."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from haops.parallel import ask_all
 from haops.stores.base import Readiness, first_line
 from haops.stores.zookeeper.connect import connect
 from haops.stores.zookeeper.observe import ServerReport, ask
+from haops.stores.zookeeper.topology import observers, voters
 
 _PROOF_PATH: Final = "/haops-ready"
 _PROOF_S: Final = 2.0
@@ -48,13 +49,19 @@ class ZooKeeperReadiness:
     def _quorum(self, reports: list[ServerReport]) -> Mapping[str, str]:
         for node, report in zip(self._cluster.nodes, reports, strict=True):
             if report.role is Role.LEADER:
-                missing = len(self._cluster.servers) - 1 - (report.synced or 0)
-                return {node.name: f"{missing} followers in sync"} if missing > 0 else {}
+                followers = len(voters(self._cluster)) - 1 - (report.synced or 0)
+                watchers = len(observers(self._cluster)) - (report.watched or 0)
+                lacks = [
+                    f"{missing} {what} in sync"
+                    for missing, what in ((followers, "followers"), (watchers, "observers"))
+                    if missing > 0
+                ]
+                return {node.name: " and ".join(lacks)} if lacks else {}
         return {self._cluster.nodes[0].name: "a leader"}
 
     def _prove(self) -> Mapping[str, str]:
-        first = self._cluster.servers[0].name
-        client = connect(self._cluster.servers)
+        first = voters(self._cluster)[0].name
+        client = connect(voters(self._cluster))
         try:
             client.start(timeout=_PROOF_S)
             # The plain calls wait for ever if the majority goes in between.

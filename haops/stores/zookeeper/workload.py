@@ -1,9 +1,10 @@
-"""A drill's load on ZooKeeper: `create` of unique nodes, `get` of nodes that were acknowledged."""
+"""A drill's load on ZooKeeper: `create` of elements, `set` of registers, `get` as the mode says."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from kazoo.client import KazooClient
@@ -17,42 +18,101 @@ from kazoo.exceptions import (
 )
 from kazoo.handlers.threading import KazooTimeoutError
 
-from haops.cluster.spec import Cluster
+from haops.cluster.spec import Cluster, Node
 from haops.errors import ClusterUnhealthy
-from haops.stores.base import OperationFailed, OutcomeUnknown
+from haops.stores.base import FIRST_ELEMENT, REGISTERS, OperationFailed, OutcomeUnknown
 from haops.stores.zookeeper.connect import connect
+from haops.stores.zookeeper.modes import way
+from haops.stores.zookeeper.topology import observers, voters
 
 _CONNECT_S: Final = 10.0
 # The server answered, and its answer is no.
 _REFUSED: Final = (NoNodeError, NodeExistsError, NoAuthError, AuthFailedError, BadVersionError)
 
 
+class _Whereabouts:
+    """The server that a session is connected to.
+
+    kazoo does not tell, so its socket is asked; once for each change of the
+    session's state, which a listener may note but must not look into.
+    """
+
+    def __init__(self, client: KazooClient, names: Mapping[tuple[str, int], str]) -> None:
+        self._client = client
+        self._names = names
+        self._fresh = False
+        self._name = ""
+        client.add_listener(self._changed)
+
+    def _changed(self, state: object) -> None:
+        self._fresh = False
+
+    @property
+    def name(self) -> str:
+        """The server's name; between two connections, the last one's."""
+        if not self._fresh:
+            self._fresh = True  # before the look: a change during it must not be forgotten
+            try:
+                peer = self._client._connection._socket.getpeername()  # noqa: SLF001 - see above
+            except (AttributeError, OSError):  # no connection at this moment
+                self._fresh = False
+            else:
+                self._name = self._names.get(peer[:2], "")
+        return self._name
+
+
 class ZooKeeperClient:
     """One application thread with a session of its own."""
 
-    def __init__(self, client: KazooClient, parent: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        client: KazooClient,
+        root: str,
+        timeout_s: float,
+        *,
+        syncs: bool = False,
+        names: Mapping[tuple[str, int], str] | None = None,
+    ) -> None:
         self._client = client
-        self._parent = parent
+        self._root = root
         self._timeout_s = timeout_s
+        self._syncs = syncs
+        self._where = _Whereabouts(client, names or {})
 
-    def write(self, key: int) -> None:
-        """Create a node; kazoo does not repeat it by itself."""
+    @property
+    def node(self) -> str:
+        """The server of the session."""
+        return self._where.name
+
+    def write(self, key: int, value: int) -> None:
+        """Create an element, or set a register whatever it holds; kazoo does not repeat either by itself."""
+        path, data = path_of(self._root, key), str(value).encode()
+        send = self._client.set_async if key < FIRST_ELEMENT else self._client.create_async
         try:
-            self._client.create_async(f"{self._parent}/{key}", b"").get(timeout=self._timeout_s)
+            send(path, data).get(timeout=self._timeout_s)
         except _REFUSED as error:
             raise OperationFailed(type(error).__name__) from error
         except (KazooException, KazooTimeoutError) as error:
             raise OutcomeUnknown(type(error).__name__) from error
 
-    def read(self, key: int) -> bool:
-        """A plain read at the server that this session is connected to."""
+    def read(self, key: int) -> int | None:
+        """A read at the server of this session, behind a `sync` if the mode wants one.
+
+        A server answers one session's requests in their order, so the read need not wait for
+        the answer of the sync before it is sent.
+        """
+        path, end_s = path_of(self._root, key), time.monotonic() + self._timeout_s
         try:
-            self._client.get_async(f"{self._parent}/{key}").get(timeout=self._timeout_s)
+            asked = [self._client.sync_async(path)] if self._syncs else []
+            asked.append(self._client.get_async(path))
+            for request in asked:
+                answer = request.get(timeout=max(end_s - time.monotonic(), 0.001))
         except NoNodeError:
-            return False
+            return None
         except (KazooException, KazooTimeoutError) as error:
             raise OperationFailed(type(error).__name__) from error
-        return True
+        data, _ = answer
+        return int(data) if data else None
 
     def close(self) -> None:
         """End the session."""
@@ -61,27 +121,41 @@ class ZooKeeperClient:
         self._client.close()
 
 
+def path_of(root: str, key: int) -> str:
+    """A register's node, or an element's under its client's own parent."""
+    return f"{root}/r{key}" if key < FIRST_ELEMENT else f"{root}/{key % FIRST_ELEMENT}/{key}"
+
+
 class ZooKeeperWorkload:
-    """Unique nodes, one parent a client, so that no listing outgrows a packet."""
+    """Registers, and unique nodes with one parent a client, so that no listing outgrows a packet."""
 
     def __init__(self, cluster: Cluster, run: str, timeout_s: float) -> None:
         self._cluster = cluster
         self._root = f"/haops-{run}"
         self._timeout_s = timeout_s
+        self._way = way(cluster.mode)
 
     def prepare(self, clients: int) -> None:
-        """Make the parents."""
+        """Make the parents, and the registers with nothing in them."""
+        paths = [self._parent(number) for number in range(clients)]
+        paths += [path_of(self._root, key) for key in range(REGISTERS)]
         with self._session() as client:
-            for number in range(clients):
-                client.ensure_path_async(self._parent(number)).get(timeout=_CONNECT_S)
+            for path in paths:
+                client.ensure_path_async(path).get(timeout=_CONNECT_S)
 
     def client(self, number: int) -> ZooKeeperClient:
         """A session that prefers a server of its own, so that clients spread over the ensemble."""
-        servers = self._cluster.servers
-        start = number % len(servers)
-        client = connect(servers[start:] + servers[:start])
+        names = {(n.host, n.host_port): n.name for n in self._cluster.servers}
+        client = connect(self._hosts(number))
+        made = ZooKeeperClient(client, self._root, self._timeout_s, syncs=self._way.syncs, names=names)
         client.start(timeout=_CONNECT_S)
-        return ZooKeeperClient(client, self._parent(number), self._timeout_s)
+        return made
+
+    def _hosts(self, number: int) -> tuple[Node, ...]:
+        """The servers in the order in which a client tries them; voters serve where no observer does."""
+        voting = _turned(voters(self._cluster), number)
+        watching = _turned(observers(self._cluster), number) if self._way.at_observers else ()
+        return watching + voting
 
     def close(self) -> None:
         """Nothing is shared."""
@@ -121,7 +195,7 @@ class ZooKeeperWorkload:
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[KazooClient]:
-        client = connect(self._cluster.servers)
+        client = connect(voters(self._cluster))
         try:
             client.start(timeout=_CONNECT_S)
             yield client
@@ -131,3 +205,9 @@ class ZooKeeperWorkload:
         finally:
             client.stop()
             client.close()
+
+
+def _turned(nodes: tuple[Node, ...], number: int) -> tuple[Node, ...]:
+    """The same nodes, beginning with another one for each number."""
+    start = number % len(nodes) if nodes else 0
+    return nodes[start:] + nodes[:start]

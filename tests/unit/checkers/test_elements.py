@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haops.checkers.elements import Elements, check_elements
-from haops.drills.history import History, Kind, Outcome
+from haops.history.record import NIL, History, Kind, Outcome
 
 from ...histories import history, op
 
@@ -65,7 +65,7 @@ def test_a_key_that_was_acknowledged_twice_is_told_and_counted_once() -> None:
 def test_reads_that_missed_are_counted_and_reads_are_no_writes() -> None:
     seen = history(
         op(1, key=1),
-        op(2, key=1, kind=Kind.READ, outcome=Outcome.MISS),
+        op(2, key=1, kind=Kind.READ, value=NIL),
         op(3, key=9, kind=Kind.READ),
         op(4, key=8, kind=Kind.READ, outcome=Outcome.FAIL),
     )

@@ -38,7 +38,7 @@ stores:
 
 
 TOP_KEYS = "allowed: title, description, trials, load, phases, fault, stores"
-LOAD_KEYS = "allowed: clients, processes, writes, timeout"
+LOAD_KEYS = "allowed: clients, processes, writes, registers, timeout"
 STORE_KEYS = "allowed: rate, write_outage, read_outage, lost, harness_lag"
 
 scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=5)

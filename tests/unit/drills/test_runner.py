@@ -13,12 +13,13 @@ from haops.cluster.snapshot import Snapshot, Verdict
 from haops.cluster.spec import Cluster, StoreName
 from haops.control.lifecycle import Lifecycle
 from haops.drills import runner
-from haops.drills.history import History, load
 from haops.drills.playbook import read
 from haops.drills.result import DrillResult, DrillVerdict, Latency, Phase, Timeline, Trial
 from haops.drills.runner import DrillOrder, new_run, run_drill, run_folder
-from haops.drills.trial import TrialRun
+from haops.drills.trial import Marks, Record, TrialRun
 from haops.errors import BadInput, ClusterUnhealthy, DeadlineExceeded, HaopsError, ImageUnavailable
+from haops.history.files import load
+from haops.history.record import History
 from haops.runtime.port import ContainerState
 from haops.stores import load as load_store
 
@@ -63,13 +64,14 @@ class Bench:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     locked: list[bool] = field(default_factory=list)
 
-    def run_trial(self, run: TrialRun) -> tuple[Trial, History]:
+    def run_trial(self, run: TrialRun) -> Record:
         self.seen.append(run)
         self.locked.append(self.haops.state.locked(run.cluster.name))
         outcome = self.script.get(len(self.seen))
         if isinstance(outcome, BaseException):
             raise outcome
-        return outcome or trial(run.number), history(op(1, key=run.number))
+        marks = Marks(0, 0, 0, 0, 0, None, 0)
+        return Record(outcome or trial(run.number), history(op(1, key=run.number)), frozenset(), marks)
 
     def drill(self, *stores: str, trials: int = 1, rate: int | None = None) -> DrillResult:
         targets = {StoreName(s): s for s in stores or ("redis",)}
@@ -137,10 +139,10 @@ def test_a_run_does_every_trial_on_every_target_and_keeps_the_histories(bench: B
     assert (result.verdict, result.interrupted) == (DrillVerdict.PASS, False)
     assert list(result.stores) == ["redis", "zookeeper"]
     assert bench.acts == ["prepare 2", "clean"] * 2
-    assert sorted(p.name for p in bench.folder.glob("*.csv.gz")) == [
-        "history-redis-1.csv.gz", "history-redis-2.csv.gz", "history-zookeeper-1.csv.gz", "history-zookeeper-2.csv.gz",
-    ]  # fmt: skip
-    assert load(bench.folder / "history-redis-2.csv.gz").key.tolist() == [2]
+    assert sorted(p.name for p in bench.folder.glob("*.parquet")) == [
+        f"history-{store}-{number}.parquet" for store in ("redis", "zookeeper") for number in (1, 2)
+    ]
+    assert load(bench.folder / "history-redis-2.parquet").key.tolist() == [2]
 
 
 def test_a_stores_result_sums_and_spreads_its_trials(bench: Bench) -> None:

@@ -12,14 +12,15 @@ from haops.cluster.snapshot import Verdict
 from haops.cluster.spec import Cluster
 from haops.control.lifecycle import Lifecycle
 from haops.drills import trial as module
-from haops.drills.history import History, Kind, Outcome
 from haops.drills.load import LoadPlan, Progress
 from haops.drills.playbook import Playbook, read
 from haops.drills.result import Budget, DrillVerdict, Trial
 from haops.drills.trial import TrialRun, run_trial
 from haops.faults.ledger import Ledger
+from haops.history.record import History, Kind, Outcome
 from haops.runtime.port import ContainerState, LogLine
 from haops.stores import load as load_store
+from haops.stores.base import FIRST_ELEMENT
 
 from ...fakes import FakeRuntime, make_cluster, snapshot
 from ...histories import MS, Row, history, op
@@ -62,7 +63,7 @@ class FakeLoad:
         while moment < time.monotonic_ns():
             if moment < fault - MS or (self.recovers and moment >= fault + OUTAGE_MS * MS):
                 for kind in self.kinds:
-                    key = len(rows)
+                    key = FIRST_ELEMENT + len(rows)
                     rows.append(op(moment / MS, took_ms=0.5, kind=kind, key=key))
                     if kind is Kind.WRITE:
                         self.keys.append(key)
@@ -91,7 +92,7 @@ class Drill:
     verdicts: list[Verdict]
 
     def run(self, budget: Budget | None = None) -> tuple[Trial, History]:
-        return run_trial(
+        record = run_trial(
             TrialRun(
                 haops=self.haops,
                 cluster=self.cluster,
@@ -104,6 +105,7 @@ class Drill:
                 say=lambda text: None,
             )
         )
+        return record.trial, record.history
 
 
 @pytest.fixture

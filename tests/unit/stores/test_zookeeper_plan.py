@@ -22,7 +22,7 @@ from haops.stores.zookeeper.control import CONTROL
 from haops.stores.zookeeper.handover import with_other_port
 from haops.stores.zookeeper.observe import Report, Reports, ServerReport
 from haops.stores.zookeeper.plan import FREEZE, HAND_OVER, LEADS, MAX_BEHIND, THAW
-from haops.stores.zookeeper.topology import render_context, superuser
+from haops.stores.zookeeper.topology import is_observer, render_context, superuser
 
 from ...fakes import CREATED, FakeReadiness, FakeRuntime, make_cluster
 
@@ -108,6 +108,13 @@ def test_an_observer_is_no_candidate_and_does_not_count_for_the_majority() -> No
     assert [s.node for s in made.steps if s.verb == FREEZE] == [TWO]
     with pytest.raises(NotPlannable, match="only 1 of 2 servers would be left"):
         switchover(ensemble(z1={"role": Role.OBSERVER}))
+
+
+def test_an_observer_that_is_down_has_no_vote_to_miss() -> None:
+    away = {"role": Role.OBSERVER, "state": NodeState.STOPPED, "lag": None}
+    with pytest.raises(NotPlannable, match="zookeeper-4 is not up"):
+        switchover(ensemble(4, leader=3, z4=away))
+    assert restart(ensemble(4, leader=3, z4=away), node="zookeeper-4").steps
 
 
 def test_who_may_not_succeed_is_held_even_when_nobody_was_asked_for() -> None:
@@ -304,6 +311,8 @@ class FakeEnsemble:
             if self.runtime.of(self.cluster).nodes[name] is not ContainerState.RUNNING:
                 return Unanswered(NodeState.STOPPED, "stopped")
             role = Role.LEADER if name == self.leader else Role.FOLLOWER
+            if is_observer(self.cluster.node(name)):
+                role = Role.OBSERVER
             return ServerReport(role, 1, "3.9.5", None, 0, 0)
 
         return {n.name: one(n.name) for n in self.cluster.nodes}
@@ -404,6 +413,18 @@ def test_a_server_that_went_down_since_the_plan_keeps_the_others_from_being_stop
     with pytest.raises(StepFailed, match="without zookeeper-1 only zookeeper-3 would serve"):
         carry_out(fake, made)
     assert acts(fake) == []
+
+
+def test_observers_that_run_are_no_majority(fake: FakeEnsemble) -> None:
+    cluster = make_cluster(StoreName.ZOOKEEPER, 3, observers=2)
+    nodes = fake.runtime.of(cluster).nodes
+    nodes.update({n.name: ContainerState.RUNNING for n in cluster.nodes} | {TWO: ContainerState.STOPPED})
+    fake.cluster = cluster
+    with (
+        CONTROL.conductor(cluster, tools(fake), restart(ensemble())) as conductor,
+        pytest.raises(StepFailed, match="without zookeeper-1 only zookeeper-3 would serve, a majority is 2"),
+    ):
+        conductor.perform(Step(STOP, ONE, ""))
 
 
 def test_an_ensemble_that_does_not_become_whole_says_what_it_waits_for(fake: FakeEnsemble) -> None:

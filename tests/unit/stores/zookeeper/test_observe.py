@@ -292,3 +292,86 @@ def test_a_follower_far_behind_is_told(cluster: Cluster, behind: int, told: bool
     ahead = replace(LEADER, zxid=FOLLOWER.zxid + behind)
     seen = judge(cluster, reports(cluster, zookeeper_1=ahead, zookeeper_3=replace(FOLLOWER, zxid=ahead.zxid)))
     assert [(f.kind, f.node) for f in seen.findings] == [(FindingKind.LAG, "zookeeper-2")] * told
+
+
+# ---- observers
+
+
+@pytest.fixture
+def watched() -> Cluster:
+    return make_cluster("zookeeper", 3, observers=1)
+
+
+WATCHER = ServerReport(Role.OBSERVER, 0x100000009, "3.9.5", None, 0, 1)
+HEAD = ServerReport(Role.LEADER, 0x100000009, "3.9.5", 2, 0, 1, watched=1)
+
+
+def watched_reports(cluster: Cluster, **changed: Any) -> dict[str, Any]:
+    return reports(cluster, **{"zookeeper_1": HEAD, "zookeeper_4": WATCHER, **changed})
+
+
+def test_a_leader_counts_its_observers_and_nobody_else_does() -> None:
+    figures = "zk_synced_observers\t1\n"
+    assert parse_mntr(mntr("leader", synced=2) + figures, 0).watched == 1
+    assert parse_mntr(mntr("follower") + figures, 0).watched is None
+
+
+def test_an_ensemble_with_observers_is_whole(watched: Cluster) -> None:
+    seen = judge(watched, watched_reports(watched))
+    assert (seen.verdict, seen.reasons) == (Verdict.HEALTHY, ())
+    assert [n.role for n in seen.nodes] == [Role.LEADER, Role.FOLLOWER, Role.FOLLOWER, Role.OBSERVER]
+
+
+def test_an_observer_that_is_down_degrades_but_risks_no_quorum(watched: Cluster) -> None:
+    ended = Unanswered(NodeState.STOPPED, "Exited (137)")
+    seen = judge(watched, watched_reports(watched, zookeeper_1=replace(HEAD, watched=0), zookeeper_4=ended))
+    assert seen.verdict is Verdict.DEGRADED
+    assert seen.reasons == (
+        "zookeeper-1 counts 0 of 1 observers in sync",
+        "zookeeper-4 is stopped: Exited (137)",
+    )
+    assert view(seen, "zookeeper-4").role is Role.OBSERVER
+
+
+def test_observers_do_not_replace_voters(watched: Cluster) -> None:
+    one_away = judge(watched, watched_reports(watched, zookeeper_3=GONE))
+    assert "quorum at risk: no server may be lost any more" in one_away.reasons
+    two_away = judge(watched, watched_reports(watched, zookeeper_2=GONE, zookeeper_3=GONE))
+    assert two_away.verdict is Verdict.DOWN
+    assert "1 of 3 serve, a majority is 2: no write can be acknowledged" in two_away.reasons
+
+
+def test_a_lost_observer_that_the_leader_counts_is_partitioned(watched: Cluster) -> None:
+    seen = judge(watched, watched_reports(watched, zookeeper_4=SILENT))
+    assert view(seen, "zookeeper-4").state is NodeState.PARTITIONED
+    apart = judge(watched, watched_reports(watched, zookeeper_1=replace(HEAD, watched=0), zookeeper_4=SILENT))
+    assert view(apart, "zookeeper-4").state is NodeState.UNREACHABLE
+
+
+def test_a_lost_observer_is_no_sign_of_a_leader_that_is_only_out_of_sight(watched: Cluster) -> None:
+    ended = Unanswered(NodeState.STOPPED, "Exited (137)")
+    seen = judge(watched, watched_reports(watched, zookeeper_1=ended, zookeeper_4=SILENT))
+    assert seen.verdict is Verdict.DOWN
+    assert view(seen, "zookeeper-4").state is NodeState.UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    ("synced", "seeing", "waits"),
+    [
+        (2, 0, "1 observers in sync"),
+        (1, 1, "1 followers in sync"),
+        (1, 0, "1 followers in sync and 1 observers in sync"),
+    ],
+)
+def test_readiness_waits_for_observers_too(synced: int, seeing: int, waits: str) -> None:
+    head = mntr("leader", synced=synced) + f"zk_synced_observers\t{seeing}\n"
+    answers = [
+        {"srvr": srvr("leader"), "mntr": head},
+        *[{"srvr": srvr(), "mntr": mntr()}] * 2,
+        {"srvr": srvr("observer"), "mntr": mntr("observer")},
+    ]
+    with ExitStack() as stack:
+        ports = [stack.enter_context(serve(a)) for a in answers]
+        cluster = make_cluster("zookeeper", 3, observers=1, ports=[p for port in ports for p in (port, 1)])
+        with STORE.readiness(cluster) as readiness:
+            assert readiness.pending() == {"zookeeper-1": waits}

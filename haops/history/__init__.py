@@ -1,0 +1,1 @@
+"""Histories: what clients asked and were told, kept so that anybody can judge it."""

@@ -1,0 +1,1 @@
+"""The matrix: replication modes against faults, each cell measured on real servers."""

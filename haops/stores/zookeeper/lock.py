@@ -1,0 +1,71 @@
+"""kazoo's lock recipe: an ephemeral sequential node, and the lowest number holds the lock."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Final
+
+from kazoo.exceptions import KazooException, LockTimeout
+from kazoo.handlers.threading import KazooTimeoutError
+
+from haops.cluster.spec import Cluster
+from haops.stores.base import OperationFailed, OutcomeUnknown
+from haops.stores.lock import LockRecipe
+from haops.stores.zookeeper.connect import connect
+from haops.stores.zookeeper.topology import voters
+
+_CONNECT_S: Final = 10.0
+_DIGITS: Final = 10  # of a sequential node's number
+
+
+class ZooKeeperLock:
+    """A session of its own; the node's sequence number is the fencing token."""
+
+    def __init__(self, cluster: Cluster, run: str, number: int, timeout_s: float) -> None:
+        servers = voters(cluster)
+        start = number % len(servers)
+        self._client = connect(servers[start:] + servers[:start])
+        self._client.start(timeout=_CONNECT_S)
+        self._path = f"/haops-{run}/lock"
+        self._timeout_s = timeout_s
+        self._lock: Any = None
+        self.node = ""
+        self.token: int | None = None
+
+    def acquire(self) -> bool:
+        """Queue, and give up after this client's patience."""
+        lock = self._client.Lock(self._path, str(id(self)))
+        try:
+            if not lock.acquire(timeout=self._timeout_s):
+                return False
+        except LockTimeout:
+            return False
+        except (KazooException, KazooTimeoutError) as error:
+            raise OutcomeUnknown(type(error).__name__) from error
+        self._lock = lock
+        self.token = int(str(lock.node)[-_DIGITS:])
+        return True
+
+    def release(self) -> None:
+        """Delete the node; a session that ended has done so by itself."""
+        lock, self._lock = self._lock, None
+        if lock is None:
+            return
+        try:
+            lock.release()
+        except (KazooException, KazooTimeoutError) as error:
+            raise OutcomeUnknown(type(error).__name__) from error
+
+    def close(self) -> None:
+        """End the session, and with it whatever is held."""
+        with contextlib.suppress(KazooException, KazooTimeoutError, OperationFailed):
+            self._client.stop()
+        self._client.close()
+
+
+LOCK: Final = LockRecipe(
+    words="kazoo's Lock: an ephemeral sequential node; the lowest number holds the lock and is its token",
+    promise="one holder by the ensemble's count; a client that was cut off may believe so for longer than its "
+    "session lives, which is what the token is for",
+    client=ZooKeeperLock,
+)
