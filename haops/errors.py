@@ -69,6 +69,10 @@ class ImageUnavailable(EnvironmentTrouble):
     """An image is neither here nor to be had."""
 
 
+class FaultRefused(EnvironmentTrouble):
+    """This kernel or engine cannot do a fault that was asked for."""
+
+
 class StateDamaged(EnvironmentTrouble):
     """A file of the state directory cannot be read; says which, where, and how to go on."""
 

@@ -58,9 +58,14 @@ class Operation:
     outcome: Outcome
     node: str
 
+    @property
+    def act(self) -> str:
+        """What it did and found, such as "read 7"."""
+        return _ACTS[self.kind, self.outcome](self)
+
     def __str__(self) -> str:
         where = f" at {self.node}" if self.node else ""
-        return f"process {self.process} {_ACTS[self.kind, self.outcome](self)}{where}"
+        return f"process {self.process} {self.act}{where}"
 
 
 @dataclass(frozen=True, slots=True)

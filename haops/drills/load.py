@@ -260,8 +260,8 @@ class ClientLoop:
         self._stopped = stopped
         self._random = Random(f"{plan.seed}/{number}")
         self._next_key = plan.first_key * FIRST_ELEMENT + number
-        # A register's values must differ to tell their writers apart.
-        self._next_value = plan.first_key * FIRST_ELEMENT + number
+        # A register's values must differ: value 7003 is the seventh of client 3.
+        self._next_value = number
         self._known: list[int] = []
 
     def run(self) -> None:

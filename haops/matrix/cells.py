@@ -61,6 +61,27 @@ class Recovery:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowOperation:
+    """One operation of the smallest window that cannot be ordered, for drawing.
+
+    Args:
+        process: Who asked.
+        words: What it did and found, such as "read 7".
+        node: Who was asked; empty if nobody is named.
+        sent_ms: Since the window's first operation was sent.
+        completed_ms: Likewise.
+        outcome: ok, fail or info; an info may have taken effect later or never.
+    """
+
+    process: int
+    words: str
+    node: str
+    sent_ms: float
+    completed_ms: float
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
 class CellTrial:
     """One trial of a cell.
 
@@ -85,11 +106,12 @@ class CellTrial:
         reads: Reads of elements that were answered.
         stale: Of these, how many missed what had been acknowledged before they were sent.
         longest_stale_ms: The longest time after an acknowledgement at which a read still missed it.
-        write_availability: Share of the writes due from the fault to the end that succeeded within
-            the clients' own time-out of when they were due, 0 to 1.
+        write_availability: Share of the time from the fault to the end for which writes worked, 0 to 1;
+            see `trial.availability`.
         read_availability: Likewise for reads.
         consistency: Of the registers.
         consistency_why: The smallest window that cannot be ordered, in words; empty if there is none.
+        window: Its operations; empty if there is none.
         sessions: Session guarantees that were broken: how often, by name.
         harness_lag_ms: p99 of how late the harness itself was.
         trouble: Why the trial's times should not be trusted; empty if they can.
@@ -119,6 +141,7 @@ class CellTrial:
     read_availability: float | None
     consistency: Consistency
     consistency_why: str
+    window: tuple[WindowOperation, ...]
     sessions: dict[str, int]
     harness_lag_ms: float
     trouble: str
@@ -135,7 +158,8 @@ class Parts:
         round_trip_ms: The cheapest question to the node that takes writes, and back.
         single_write_ms: One client's write alone, acknowledged as the mode says.
         single_read_ms: One client's read alone.
-        visible_ms: From a write's acknowledgement until another client's read saw it.
+        visible_ms: From a write's acknowledgement until another client's read saw it, at another copy
+            where there is a way to ask one.
         connect_ms: A new client, from nothing to its first answer.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from haops.cluster.spec import Cluster
@@ -35,11 +36,14 @@ def measure_parts(cluster: Cluster, run: str, timeout_s: float, primary: str, bu
     Raises:
         ClusterUnhealthy: The cluster does not serve.
     """
-    workload = load_store(cluster.store).workload(cluster, run, timeout_s)
+    store = load_store(cluster.store)
+    reading = replace(cluster, mode=store.modes.get(cluster.mode).elsewhere or cluster.mode)
+    workload = store.workload(cluster, run, timeout_s)
+    elsewhere = store.workload(reading, run, timeout_s)
     workload.prepare(_CLIENTS)
     try:
         throughput = tuple(_burst(cluster, run, timeout_s, number) for number in range(bursts))
-        writer, reader = workload.client(0), workload.client(1)
+        writer, reader = workload.client(0), elsewhere.client(1)
         try:
             writes, reads, visible = _operations(writer, reader)
         finally:
@@ -53,6 +57,7 @@ def measure_parts(cluster: Cluster, run: str, timeout_s: float, primary: str, bu
     finally:
         workload.clean()
         workload.close()
+        elsewhere.close()
     return Parts(
         throughput=throughput,
         clients=_CLIENTS,
@@ -91,7 +96,10 @@ def _operations(
         if number > _SAMPLES or time.monotonic() > end:
             break
         key = number * FIRST_ELEMENT
-        writes.append(_timed(lambda key=key: writer.write(key, key)))  # type: ignore[misc]
+        try:
+            writes.append(_timed(lambda key=key: writer.write(key, key)))  # type: ignore[misc]
+        except OutcomeUnknown:  # one that was not confirmed in time is no figure
+            continue
         acked = time.monotonic()
         while reader.read(key) is None and time.monotonic() - acked < _SEEN_S:
             pass

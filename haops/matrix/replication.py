@@ -34,8 +34,8 @@ _NEVER_ALONE: Final = (
 _ALONE: Final = {StoreName.REDIS: "async", StoreName.CASSANDRA: "one"}
 # Whose visible_ms is the time until another copy shows the write.
 _FOLLOWED: Final = {
-    StoreName.REDIS: "async-replica-reads",
-    StoreName.ZOOKEEPER: "observers",
+    StoreName.REDIS: "async",
+    StoreName.ZOOKEEPER: "quorum",
     StoreName.CASSANDRA: "one",
 }
 # How many of n copies a write waits for, the first one included.
@@ -62,7 +62,7 @@ def _primary_replica(formula: Formula, evidence: Evidence, store: StoreName) -> 
     alone = evidence.parts(store, "async")
     single = known(alone.single_write_ms, "a single write of async").median
     trip = known(alone.round_trip_ms, "a round trip to the primary").median
-    seen = known(evidence.parts(store, "async-replica-reads").visible_ms, "visibility at a replica").median
+    seen = known(alone.visible_ms, "visibility at a replica").median
     whole = known(evidence.parts(store, "wait-1").single_write_ms, "a single write of wait-1").median
     return [
         Prediction(
@@ -73,7 +73,7 @@ def _primary_replica(formula: Formula, evidence: Evidence, store: StoreName) -> 
             None,
             (
                 Part("T_p", single, Unit.MS, "single write of async"),
-                Part("T_s", seen, Unit.MS, "visible at a replica, async-replica-reads"),
+                Part("T_s", seen, Unit.MS, "visible at a replica, async"),
             ),
             "single write of wait-1",
             Unit.MS,
@@ -146,10 +146,6 @@ def _asynchronous(formula: Formula, evidence: Evidence, store: StoreName) -> lis
     parts, copies = evidence.parts(store, mode), evidence.copies(store, mode)
     single = known(parts.single_write_ms, f"a single write of {mode}").median
     seen = known(parts.visible_ms, f"visibility in {mode}").median
-    apart = single
-    if store is StoreName.REDIS:
-        # The writer does the same in both modes: the figure of the other one is a measurement of its own.
-        apart = known(evidence.parts(store, "async").single_write_ms, "a single write of async").median
     whole = single + seen
     return [
         Prediction(
@@ -160,25 +156,20 @@ def _asynchronous(formula: Formula, evidence: Evidence, store: StoreName) -> lis
             None,
             (
                 Part("n", copies, Unit.COUNT, "copies"),
-                Part(
-                    "T_w",
-                    apart,
-                    Unit.MS,
-                    "single write of " + ("async" if store is StoreName.REDIS else mode),
-                ),
+                Part("T_w", single, Unit.MS, f"single write of {mode}"),
                 Part("T_d", seen, Unit.MS, f"visible to another client, {mode}"),
             ),
             f"single write of {mode}, then visible to another client",
             Unit.MS,
-            copies * apart + seen,
+            copies * single + seen,
             whole,
-            ratio(copies * apart + seen, whole),
+            ratio(copies * single + seen, whole),
             "The writer waits once, and the copies are made meanwhile and after: n does not belong to T_w.",
             better(
                 "T_w + T_d",
-                apart + seen,
+                single + seen,
                 whole,
-                "One acknowledgement, then the delay; where T_w is the mode's own, this holds by definition.",
+                "One acknowledgement, then the delay: this holds by definition.",
             ),
         )
     ]

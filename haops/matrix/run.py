@@ -16,7 +16,14 @@ from haops.control.lifecycle import Lifecycle
 from haops.drills.load import LoadPlan
 from haops.drills.playbook import Playbook
 from haops.drills.trial import TrialRun, run_trial
-from haops.errors import BadInput, DeadlineExceeded, EnvironmentTrouble, HaopsError
+from haops.errors import (
+    BadInput,
+    ClusterUnhealthy,
+    DeadlineExceeded,
+    EnvironmentTrouble,
+    FaultRefused,
+    HaopsError,
+)
 from haops.faults.catalogue import FaultKind
 from haops.history.files import save
 from haops.matrix.cells import CellKey, CellTrial, Parts
@@ -33,6 +40,7 @@ _HEALTHY_S: Final = 60.0
 _SETTLED_S: Final = 20.0
 # A run that was killed leaves its clusters to `gc`.
 _TTL: Final = timedelta(hours=4)
+_LOCK: Final = "matrix"
 _HISTORIES: Final = "histories"
 # More than the keys of any trial.
 _FIRST_KEY: Final = 10_000_000
@@ -59,23 +67,29 @@ class MatrixRun:
         Raises:
             HaopsError: The environment is in trouble: engine, images, disk.
         """
+        with ExitStack() as stack:
+            # Its clusters have fixed names: two runs at once would take them from each other.
+            stack.enter_context(self._haops.state.lock(_LOCK, f"matrix {self._order.run}"))
+            for again in (False, True):  # what broke off for a reason of the moment gets a second try
+                self._pass(stack, again=again)
+
+    def _pass(self, stack: ExitStack, *, again: bool) -> None:
         before = list(lines(self._order.folder))
         done = {Visit(line.key, line.trial.number) for line in before if line.trial}
         skipped = {line.key for line in before if line.skipped}
-        self._number = len(before)
+        self._number = max(self._number, len(before))
         left = [v for v in visits(self._order.keys, self._order.trials, done) if v.key not in skipped]
-        if done:
-            self._say(f"{len(done)} trials are finished already, {len(left)} are left")
-        with ExitStack() as stack:
-            for place, visit in enumerate(left):
-                if visit.key in skipped:
-                    continue
-                self._announce(visit, place, left)
-                began = time.monotonic()
-                for line in self._visit(visit, stack):
-                    append(self._order.folder, line)
-                    skipped |= {line.key} if line.skipped else set()
-                self._took.setdefault(visit.key.store, []).append(time.monotonic() - began)
+        if done and left:
+            self._say(f"{len(done)} trials are finished{'' if again else ' already'}, {len(left)} are left")
+        for place, visit in enumerate(left):
+            if visit.key in skipped:
+                continue
+            self._announce(visit, place, left)
+            began = time.monotonic()
+            for line in self._visit(visit, stack):
+                append(self._order.folder, line)
+                skipped |= {line.key} if line.skipped else set()
+            self._took.setdefault(visit.key.store, []).append(time.monotonic() - began)
 
     def _announce(self, visit: Visit, place: int, left: list[Visit]) -> None:
         known = {store: sum(took) / len(took) for store, took in self._took.items()}
@@ -101,14 +115,25 @@ class MatrixRun:
         try:
             found = [replace(line, trial=self._trial(cluster, visit))]
             if key.fault is FaultKind.NONE and visit.number == 1:
-                found.append(replace(line, parts=self._parts(cluster, seen)))
+                found += self._with_parts(line, cluster, seen)
             return found
+        except FaultRefused as error:
+            self._say(f"{key} is left out: {error}")
+            return [replace(line, skipped=str(error))]
         except EnvironmentTrouble:
             raise
         except HaopsError as error:
             # A cluster that a fault left in pieces says nothing about the next cell.
             self._say(f"{key}: {error}; its cluster is made anew")
             self._discard(cluster)
+            return []
+
+    def _with_parts(self, line: Line, cluster: Cluster, seen: Snapshot) -> list[Line]:
+        """What the mode costs at rest; without it the trial still counts."""
+        try:
+            return [replace(line, parts=self._parts(cluster, seen))]
+        except ClusterUnhealthy as error:
+            self._say(f"{line.key}: not measured at rest: {error}")
             return []
 
     def _trial(self, cluster: Cluster, visit: Visit) -> CellTrial:
@@ -136,7 +161,7 @@ class MatrixRun:
             finally:
                 workload.close()
         save(record.history, self._history(visit))
-        return cell_trial(record, key.fault, visit.number, began, self._timeout_s)
+        return cell_trial(record, key.fault, visit.number, began)
 
     def _history(self, visit: Visit) -> Path:
         folder = self._order.folder / _HISTORIES
@@ -191,8 +216,9 @@ class MatrixRun:
     def _make(self, shape: Shape, stack: ExitStack) -> Cluster:
         store, observers, dcs = shape
         kind = "".join(("-observers" if observers else "", "-dcs" if dcs > 1 else ""))
-        name = f"{self._order.run.rpartition('-')[2]}-{store}{kind}"
+        name = f"{_LOCK}-{store}{kind}"
         self._say(f"{name}: made for this run")
+        self._remove(name)  # what a run that was killed left, in whatever state
         stack.callback(self._remove, name)
         spec = ClusterSpec(name, store, nodes=_NODES * dcs, ttl=_TTL, observers=observers, dcs=dcs)
         self._clusters[shape] = cluster = self._haops.up(spec)

@@ -10,27 +10,26 @@ import numpy as np
 
 from haops.checkers.elements import Elements, check_elements
 from haops.checkers.loss import ClusterEvent, explain, rows_of_lost
-from haops.checkers.register import RegisterResult, Verdict, check_register
+from haops.checkers.register import KeyFinding, RegisterResult, check_register
 from haops.checkers.sessions import Sessions, check_sessions
 from haops.drills import measure
 from haops.drills.result import DrillVerdict, Trial, TrialEvent
 from haops.drills.trial import Marks, Record
 from haops.faults.catalogue import FaultKind
 from haops.history.record import History, Kind, Outcome
-from haops.matrix.cells import CellTrial, Consistency, Recovery
+from haops.matrix.cells import CellTrial, Consistency, Recovery, WindowOperation
 from haops.stores.base import FIRST_ELEMENT, EventKind
 
 _MS: Final = 1e6
+_SLICE_NS: Final = 250_000_000
 # The registers of one trial are ordered in well under a second where they can be.
 _ORDERING_S: Final = 10.0
 # The parts of a recovery, in the order in which they come.
 _STEPS: Final = (EventKind.DETECTED, EventKind.ELECTED, EventKind.PROMOTED, EventKind.ADVERTISED)
 
 
-def cell_trial(
-    record: Record, fault: FaultKind, number: int, began: datetime, patience_s: float
-) -> CellTrial:
-    """A trial as the matrix shows it; `patience_s` is the clients' own time-out."""
+def cell_trial(record: Record, fault: FaultKind, number: int, began: datetime) -> CellTrial:
+    """A trial as the matrix shows it."""
     trial, marks, broken = record.trial, record.marks, fault is not FaultKind.NONE
     elements = record.history.select(record.history.key >= FIRST_ELEMENT)
     registers = record.history.select(record.history.key < FIRST_ELEMENT)
@@ -59,10 +58,11 @@ def cell_trial(
         reads=len(elements.of(Kind.READ, Outcome.OK)),
         stale=seen.stale_reads,
         longest_stale_ms=seen.longest_stale_ns / _MS if seen.stale_reads else None,
-        write_availability=availability(record.history, Kind.WRITE, marks, patience_s * 1e9),
-        read_availability=availability(record.history, Kind.READ, marks, patience_s * 1e9),
+        write_availability=availability(record.history, Kind.WRITE, marks),
+        read_availability=availability(record.history, Kind.READ, marks),
         consistency=Consistency(order.verdict.value),
         consistency_why=_why(order),
+        window=_window(order),
         sessions=_sessions(check_sessions(elements, record.found)),
         harness_lag_ms=trial.harness_lag_ms,
         trouble="; ".join(trial.reasons) if trial.verdict is DrillVerdict.UNKNOWN else "",
@@ -102,18 +102,24 @@ def _first_ms(events: Sequence[TrialEvent], kind: EventKind, from_s: float, to_s
     return (min(times) - from_s) * 1000 if times else None
 
 
-def availability(history: History, kind: Kind, marks: Marks, patience_ns: float) -> float | None:
-    """Share of a kind's operations due from the fault to the end that succeeded in time.
+def availability(history: History, kind: Kind, marks: Marks) -> float | None:
+    """Share of the time from the fault to the end for which a kind of operation worked, 0 to 1.
 
-    In time is within `patience_ns` of when they were due: a user does not wait for an operation
-    that an outage held up. None if none was due.
+    Each slice of a quarter of a second counts by the share of operations that ended in it with a
+    success, and as nothing where none ended. So an outage counts for as long as it lasts, however
+    few operations clients that wait try in it and however many they make up for afterwards, and a
+    node that fails its third of the operations counts as a third. None if none was tried at all.
     """
-    due = history.of(kind)
-    inside = (due.intended >= marks.fault) & (due.intended < marks.end)
-    if not inside.any():
+    ended = history.of(kind)
+    ended = ended.select((ended.completed >= marks.fault) & (ended.completed < marks.end))
+    slices = int((marks.end - marks.fault) // _SLICE_NS)
+    if not len(ended) or not slices:
         return None
-    good = (due.outcome == Outcome.OK) & (due.completed - due.intended <= patience_ns)
-    return float(good[inside].mean())
+    place = (ended.completed - marks.fault) // _SLICE_NS
+    inside = place < slices
+    tried = np.bincount(place[inside], minlength=slices)
+    good = np.bincount(place[inside], weights=ended.outcome[inside] == Outcome.OK, minlength=slices)
+    return float((good / np.maximum(tried, 1)).mean())
 
 
 def _lost_why(lost: History, seen: Elements, trial: Trial, marks: Marks) -> tuple[str, ...]:
@@ -151,14 +157,34 @@ def _milestones(trial: Trial, marks: Marks) -> list[ClusterEvent]:
     return list(first.values())
 
 
+def _shown(order: RegisterResult) -> KeyFinding | None:
+    """The finding that stands for all: the violation with the smallest window."""
+    worst = [f for f in order.findings if f.verdict is order.verdict]
+    return min(worst, key=lambda f: len(f.window), default=None)
+
+
 def _why(order: RegisterResult) -> str:
-    """The first key that cannot be ordered, and how many there are."""
-    if order.verdict is Verdict.LINEARIZABLE or not order.findings:
-        return ""
-    first = next((f for f in order.findings if f.verdict is order.verdict), order.findings[0])
-    window = "; ".join(str(operation) for operation in first.window)
-    text = f"{len(order.findings)} of {order.keys} registers; {first.sentence}"
-    return f"{text}: {window}" if window else text
+    """What cannot be ordered, and in how many registers."""
+    shown = _shown(order)
+    return f"{len(order.findings)} of {order.keys} registers; {shown.sentence}" if shown else ""
+
+
+def _window(order: RegisterResult) -> tuple[WindowOperation, ...]:
+    shown = _shown(order)
+    if shown is None or not shown.window:
+        return ()
+    begin = min(operation.sent for operation in shown.window)
+    return tuple(
+        WindowOperation(
+            process=operation.process,
+            words=operation.act,
+            node=operation.node,
+            sent_ms=(operation.sent - begin) / _MS,
+            completed_ms=(operation.completed - begin) / _MS,
+            outcome=operation.outcome.name.lower(),
+        )
+        for operation in shown.window
+    )
 
 
 def _sessions(found: Sessions) -> dict[str, int]:

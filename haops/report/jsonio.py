@@ -23,21 +23,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
-
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from typing import Final
 
 from haops.drills.result import RESULT_VERSION, DrillResult, StoreResult, Trial
-from haops.errors import BadInput
+from haops.report.json_file import JsonFile
 from haops.report.text import as_utc
 
-_SPACE = re.compile(r"[ \t\r\n]*")
 # A line break never stands raw in a JSON string, so `[` + line break is always an array's begin.
 _NUMBERS = re.compile(r'\[\n\s+([^\[\]{}"]+?)\n\s+\]')
-_MAX_PROBLEMS = 5
+_FILE: Final = JsonFile(
+    DrillResult,
+    RESULT_VERSION,
+    "a drill's result",
+    "give the result.json of a run, as `haops drill` wrote it",
+)
 
 
 def dump(result: DrillResult) -> str:
@@ -46,7 +46,7 @@ def dump(result: DrillResult) -> str:
     Raises:
         ValueError: A figure is not a finite number, which is a bug of whoever measured it.
     """
-    plain = _adapter().dump_python(_ordered(result), mode="json")
+    plain = _FILE.plain(_ordered(result))
     text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
     return _NUMBERS.sub(lambda match: "[" + " ".join(match[1].split()) + "]", text) + "\n"
 
@@ -61,29 +61,7 @@ def load(text: str, origin: str) -> DrillResult:
     Raises:
         BadInput: It is no JSON, of another version, or not a drill's result.
     """
-    try:
-        plain = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{origin}:{error.lineno}: not JSON: {error.msg}", hint=_HINT) from None
-    except RecursionError:
-        raise BadInput(f"{origin}:1: not a drill's result: nested too deeply", hint=_HINT) from None
-    _check_version(plain, text, origin)
-    try:
-        return _adapter().validate_json(text, strict=True)
-    except ValidationError as error:
-        problems = [_problem(e, text, origin) for e in error.errors(include_url=False)]
-    shown = problems[:_MAX_PROBLEMS]
-    if len(problems) > len(shown):
-        shown.append(f"and {len(problems) - len(shown)} more")
-    raise BadInput(shown[0], detail="\n".join(shown[1:]) or None, hint=_HINT)
-
-
-_HINT = "give the result.json of a run, as `haops drill` wrote it"
-
-
-@cache
-def _adapter() -> TypeAdapter[DrillResult]:
-    return TypeAdapter(DrillResult)
+    return _FILE.load(text, origin)
 
 
 def _ordered(result: DrillResult) -> DrillResult:
@@ -96,59 +74,3 @@ def _ordered_store(store: StoreResult) -> StoreResult:
         return replace(trial, errors=dict(sorted(trial.errors.items())))
 
     return replace(store, trials=tuple(sort(t) for t in store.trials))
-
-
-def _check_version(plain: object, text: str, origin: str) -> None:
-    if not isinstance(plain, dict):
-        raise BadInput(f"{origin}:1: not a drill's result: no JSON object", hint=_HINT)
-    version = plain.get("version")
-    if version == RESULT_VERSION and not isinstance(version, bool):
-        return
-    where = f"{origin}:{line_of(text, ['version'])}"
-    if isinstance(version, int) and version > RESULT_VERSION:
-        raise BadInput(
-            f"{where}: version {version} of the result is newer than this haops, which reads {RESULT_VERSION}",
-            hint="use the haops that wrote it, or a later one",
-        )
-    raise BadInput(f"{where}: version is {version!r}, expected {RESULT_VERSION}", hint=_HINT)
-
-
-def _problem(error: ErrorDetails, text: str, origin: str) -> str:
-    path = ".".join(str(part) for part in error["loc"])
-    return f"{origin}:{line_of(text, error['loc'])}: {path}: {error['msg']}"
-
-
-def line_of(text: str, path: Sequence[str | int]) -> int:
-    """The line, from 1, of the value at `path` in valid JSON; of its nearest parent where it is missing."""
-    at = _skip(text, 0)
-    for part in path:
-        child = _child(text, at, part)
-        if child is None:
-            break
-        at = child
-    return text.count("\n", 0, at) + 1
-
-
-def _child(text: str, at: int, part: str | int) -> int | None:
-    """Where the member `part` of the object or array at `at` begins."""
-    if text[at] not in "{[":
-        return None
-    decoder, is_object, index = json.JSONDecoder(), text[at] == "{", 0
-    at = _skip(text, at + 1)
-    while text[at] not in "}]":
-        key: str | int = index
-        if is_object:
-            key, at = decoder.raw_decode(text, at)
-            at = _skip(text, _skip(text, at) + 1)
-        if key == part:
-            return at
-        at = _skip(text, decoder.raw_decode(text, at)[1])
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-        index += 1
-    return None
-
-
-def _skip(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    return match.end() if match else at

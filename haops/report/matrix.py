@@ -25,9 +25,17 @@ from haops.matrix.prediction import LeftOut, Prediction
 from haops.report import matrix_text as words
 from haops.report import text
 from haops.report.matrix_findings import findings
-from haops.report.matrix_plots import LETTERS, MEANINGS, latency_figures, outage_figures
+from haops.report.matrix_plots import (
+    LETTERS,
+    MEANINGS,
+    drawn,
+    latency_figures,
+    outage_figures,
+    window_figures,
+)
 
 _TEMPLATES: Final = "templates"
+_NO_PICTURE: Final = Markup()
 # What is wrong in a figure, its sign for those who do not see the colour, and what it means.
 KINDS: Final = (
     ("loss", "\u25bc", "acknowledged writes were lost"),
@@ -74,12 +82,26 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """A sentence below a heading.
+
+    Args:
+        picture: What it speaks of; empty if that is not drawn.
+        left_out: Operations of it that are not in the picture.
+    """
+
+    sentence: str
+    picture: Markup = _NO_PICTURE
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CellView:
     """A cell as it is shown.
 
     Args:
         empty: Why it has no figures; empty if it has.
-        notes: Headings with sentences, each list not empty.
+        notes: Headings with reasons, each list not empty.
         idle: What was measured at rest: name, figure.
     """
 
@@ -87,7 +109,7 @@ class CellView:
     anchor: str
     figures: tuple[Shown, ...]
     empty: str
-    notes: tuple[tuple[str, tuple[str, ...]], ...]
+    notes: tuple[tuple[str, tuple[Reason, ...]], ...]
     idle: tuple[tuple[str, str], ...]
 
 
@@ -179,7 +201,9 @@ def _cell_view(cell: Cell, anchor: str) -> CellView:
     empty = ""
     if cell.skipped or not cell.trials:
         empty = f"skipped: {cell.skipped}" if cell.skipped else "not run yet"
-    return CellView(cell, anchor, () if empty else _figures(cell), empty, _notes(cell), _idle(cell.parts))
+    return CellView(
+        cell, anchor, () if empty else _figures(cell), empty, _notes(cell, anchor), _idle(cell.parts)
+    )
 
 
 def _figures(cell: Cell) -> tuple[Shown, ...]:
@@ -213,21 +237,38 @@ def _shown(value: str, kind: str = "", split: str = " (") -> Shown:
     return Shown(first, kind, (mark + rest).removeprefix(", ").strip())
 
 
-def _notes(cell: Cell) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    def each(sentences: Sequence[tuple[int, str]]) -> tuple[str, ...]:
-        return tuple(f"trial {number}: {sentence}" for number, sentence in sentences if sentence)
+def _notes(cell: Cell, anchor: str) -> tuple[tuple[str, tuple[Reason, ...]], ...]:
+    def each(sentences: Sequence[tuple[int, str]]) -> tuple[Reason, ...]:
+        return tuple(Reason(f"trial {number}: {sentence}") for number, sentence in sentences if sentence)
 
+    broken = summary.sessions(cell).items()
     found = (
-        ("Over the budget", cell.over_budget),
+        ("Over the budget", tuple(Reason(sentence) for sentence in cell.over_budget)),
         ("Why writes were lost", each([(t.number, why) for t in cell.trials for why in t.lost_why])),
-        ("Why the registers cannot be ordered", each([(t.number, t.consistency_why) for t in cell.trials])),
-        (
-            "Session guarantees broken",
-            tuple(f"{name}: {count:,} times" for name, count in summary.sessions(cell).items()),
-        ),
+        ("Why the registers cannot be ordered", _disorder(cell, anchor)),
+        ("Session guarantees broken", tuple(Reason(f"{name}: {count:,} times") for name, count in broken)),
         ("Times in doubt", each([(t.number, t.trouble) for t in cell.trials])),
     )
-    return tuple((heading, sentences) for heading, sentences in found if sentences)
+    return tuple((heading, reasons) for heading, reasons in found if reasons)
+
+
+def _disorder(cell: Cell, anchor: str) -> tuple[Reason, ...]:
+    """What is wrong with the registers, trial by trial, with the windows drawn."""
+    key = cell.key
+    where = f"{text.STORE_TITLES[key.store]} {key.mode} under {key.fault}"
+    return tuple(
+        Reason(
+            f"trial {t.number}: {t.consistency_why}",
+            window_figures(
+                t.window,
+                f"{anchor}-window-{index}",
+                f"The smallest window that cannot be ordered: {where}, trial {t.number}",
+            ),
+            len(t.window) - len(drawn(t.window)),
+        )
+        for index, t in enumerate(cell.trials, 1)
+        if t.consistency_why or t.window
+    )
 
 
 def _idle(parts: Parts | None) -> tuple[tuple[str, str], ...]:

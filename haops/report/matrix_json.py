@@ -16,17 +16,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import cache
+from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
-
-from haops.errors import BadInput
 from haops.matrix.cells import MATRIX_VERSION, Cell, Matrix
-from haops.report.jsonio import line_of
+from haops.report.json_file import JsonFile
 from haops.report.text import as_utc
 
-_HINT = "give the matrix.json of a run, as `haops matrix` wrote it"
-_MAX_PROBLEMS = 5
+_FILE: Final = JsonFile(
+    Matrix,
+    MATRIX_VERSION,
+    "a run of the matrix",
+    "give the matrix.json of a run, as `haops matrix` wrote it",
+    mark="cells",
+)
 
 
 def dump(matrix: Matrix) -> str:
@@ -35,8 +37,7 @@ def dump(matrix: Matrix) -> str:
     Raises:
         ValueError: A figure is not a finite number, which is a bug of whoever measured it.
     """
-    plain = _adapter().dump_python(_ordered(matrix), mode="json")
-    return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(_FILE.plain(_ordered(matrix)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def load(text: str, origin: str) -> Matrix:
@@ -49,29 +50,7 @@ def load(text: str, origin: str) -> Matrix:
     Raises:
         BadInput: It is no JSON, of another version, or not a run of the matrix.
     """
-    try:
-        plain = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{origin}:{error.lineno}: not JSON: {error.msg}", hint=_HINT) from None
-    except RecursionError:
-        raise BadInput(f"{origin}:1: not a matrix: nested too deeply", hint=_HINT) from None
-    _check_version(plain, text, origin)
-    try:
-        return _adapter().validate_json(text, strict=True)
-    except ValidationError as error:
-        problems = [
-            f"{origin}:{line_of(text, e['loc'])}: {'.'.join(str(part) for part in e['loc'])}: {e['msg']}"
-            for e in error.errors(include_url=False)
-        ]
-    shown = problems[:_MAX_PROBLEMS]
-    if len(problems) > len(shown):
-        shown.append(f"and {len(problems) - len(shown)} more")
-    raise BadInput(shown[0], detail="\n".join(shown[1:]) or None, hint=_HINT)
-
-
-@cache
-def _adapter() -> TypeAdapter[Matrix]:
-    return TypeAdapter(Matrix)
+    return _FILE.load(text, origin)
 
 
 def _ordered(matrix: Matrix) -> Matrix:
@@ -84,18 +63,3 @@ def _ordered_cell(cell: Cell) -> Cell:
         replace(t, began=as_utc(t.began), sessions=dict(sorted(t.sessions.items()))) for t in cell.trials
     )
     return replace(cell, trials=tuple(trials))
-
-
-def _check_version(plain: object, text: str, origin: str) -> None:
-    if not isinstance(plain, dict) or "cells" not in plain:
-        raise BadInput(f"{origin}:1: not a run of the matrix", hint=_HINT)
-    version = plain.get("version")
-    if version == MATRIX_VERSION and not isinstance(version, bool):
-        return
-    where = f"{origin}:{line_of(text, ['version'])}"
-    if isinstance(version, int) and version > MATRIX_VERSION:
-        raise BadInput(
-            f"{where}: version {version} of the matrix is newer than this haops, which reads {MATRIX_VERSION}",
-            hint="use the haops that wrote it, or a later one",
-        )
-    raise BadInput(f"{where}: version is {version!r}, expected {MATRIX_VERSION}", hint=_HINT)

@@ -1,18 +1,19 @@
-"""Drawings of the matrix: what each outage went into, trial by trial; and latencies side by side."""
+"""Drawings of the matrix: what outages went into, latencies side by side, and what cannot be ordered."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from markupsafe import Markup
 
+from haops.drills.result import Latency
 from haops.faults.catalogue import FaultKind
 from haops.matrix import summary
-from haops.matrix.cells import Cell, CellTrial, Recovery
+from haops.matrix.cells import Cell, CellTrial, Recovery, WindowOperation
 from haops.report.scale import Linear, Log, decades, log_ticks, nice_ceiling, nice_ticks
-from haops.report.svg import drawing, el, line, text
+from haops.report.svg import drawing, el, line, text, text_px
 from haops.report.text import STORE_TITLES, format_ms, format_tick, printable
 
 # Letters stand in the bars, so that nobody needs the colours.
@@ -111,15 +112,15 @@ def _outages(cells: Sequence[Cell], ident: str, size: Size) -> Markup:
 
 def _why_empty(cell: Cell, size: Size) -> str:
     words = f"skipped: {printable(cell.skipped)}" if cell.skipped else "not run yet"
-    most = int((size.width - size.left) / 7.5)
+    return _cut(words, int((size.width - size.left) / 7.5))
+
+
+def _cut(words: str, most: int) -> str:
     return words if len(words) <= most else f"{words[: most - 1]}\u2026"
 
 
 def _label(mode: str, middle: float, top: float, size: Size) -> Markup:
-    words = printable(mode)
-    most = int(size.left / 7) if size.left else 40
-    if len(words) > most:
-        words = f"{words[: most - 1]}\u2026"
+    words = _cut(printable(mode), int(size.left / 7) if size.left else 40)
     if not size.left:
         return text(2, top + 11, words, "panel-title")
     return text(size.left - 12, middle + 3, words, "panel-title", "end")
@@ -192,20 +193,15 @@ _Quantiles = tuple[float, float, float] | None
 
 
 def _quantiles(cell: Cell) -> tuple[_Quantiles, _Quantiles]:
-    writes = [
-        summary.median_of(cell, lambda t: t.write.p50_ms),
-        summary.median_of(cell, lambda t: t.write.p99_ms),
-        summary.median_of(cell, lambda t: t.write.p999_ms),
-    ]
-    reads = [
-        summary.median_of(cell, lambda t: t.read.p50_ms),
-        summary.median_of(cell, lambda t: t.read.p99_ms),
-        summary.median_of(cell, lambda t: t.read.p999_ms),
-    ]
-    return _whole(writes), _whole(reads)
+    return _whole(cell, lambda t: t.write), _whole(cell, lambda t: t.read)
 
 
-def _whole(values: Sequence[float | None]) -> _Quantiles:
+def _whole(cell: Cell, latency: Callable[[CellTrial], Latency]) -> _Quantiles:
+    values = (
+        summary.median_of(cell, lambda t: latency(t).p50_ms),
+        summary.median_of(cell, lambda t: latency(t).p99_ms),
+        summary.median_of(cell, lambda t: latency(t).p999_ms),
+    )
     known = [value for value in values if value is not None and value > 0]
     return (known[0], known[1], known[2]) if len(known) == 3 else None
 
@@ -255,3 +251,149 @@ def _range(found: _Quantiles, x: Log, y: float, cls: str, name: str) -> Markup:
         el("circle", cx=low, cy=y, r=3.5, cls="dot"),
         cls=f"range {cls}",
     )
+
+
+# Operations of a window that are drawn at most.
+MOST: Final = 12
+_LANES: Final = (Size("wide", 1080, 96, 10), Size("middle", 660, 92, 6), Size("narrow", 320, 0, 3))
+_BOX, _THIN, _PAD, _LINE, _TAIL, _NODE_PX = 18, 6.0, 5.0, 17, 16, 10
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """An operation of a window as it is laid out, in px.
+
+    Args:
+        left: Of the bar; it reaches to `right`.
+        first: Of the place that bar and words take; it reaches to `last`.
+        at: Where the words begin, or end if they stand left of the bar.
+        place: of the words: inside, right, left or above.
+    """
+
+    operation: WindowOperation
+    left: float
+    right: float
+    first: float
+    last: float
+    at: float
+    place: str
+    words: str
+    node: str
+
+
+def drawn(window: Sequence[WindowOperation]) -> tuple[WindowOperation, ...]:
+    """The operations that are drawn, in order of sending, with times from the first of them.
+
+    Those that completed last stay, for the contradiction is there; of those of unknown outcome a few.
+    """
+    open_ended = [o for o in window if o.outcome == "info"]
+    settled = sorted((o for o in window if o.outcome != "info"), key=lambda o: o.completed_ms)
+    some = open_ended[: max(MOST // 3, MOST - len(settled))]
+    kept = sorted([*settled[len(some) - MOST :], *some], key=lambda o: (o.sent_ms, o.completed_ms))
+    begin = kept[0].sent_ms if kept else 0.0
+    return tuple(replace(o, sent_ms=o.sent_ms - begin, completed_ms=o.completed_ms - begin) for o in kept)
+
+
+def window_figures(window: Sequence[WindowOperation], ident: str, title: str) -> Markup:
+    """A window that cannot be ordered, a lane a process and a bar an operation, in each of the sizes."""
+    shown = drawn(window)
+    if not shown:
+        return Markup()
+    described = f"{'; '.join(_told(o) for o in shown)}."
+    return Markup().join(_window(shown, f"{ident}-{size.cls}", size, title, described) for size in _LANES)
+
+
+def _window(shown: Sequence[WindowOperation], ident: str, size: Size, title: str, described: str) -> Markup:
+    # What has no answer would stretch the axis to the client's time-out.
+    ends = [o.sent_ms if o.outcome == "info" else o.completed_ms for o in shown]
+    top = nice_ceiling(max(ends) or max(o.completed_ms for o in shown), size.ticks)
+    x = Linear(0.0, top, size.left + 4.0, size.width - _TAIL - 6.0)
+    body, y = [], float(_HEAD)
+    for process in sorted({o.process for o in shown}):
+        rows = _rows([_laid(o, x) for o in shown if o.process == process])
+        heights = [_BOX + 5 + (_LINE if any(bar.place == "above" for bar in row) else 0) for row in rows]
+        body.append(_label(f"process {process}", y + sum(heights) / 2 - 1, y, size))
+        y += 0 if size.left else 18
+        for row, height in zip(rows, heights, strict=True):
+            y += height
+            body += [_operation(bar, x, y - _BOX - 5) for bar in row]
+        body.append(line(2, y + 2, size.width - 2, y + 2, "lane"))
+        y += 9
+    ticks = nice_ticks(top, size.ticks)
+    grid = [line(x(tick), _HEAD - 4, x(tick), y, "grid") for tick in ticks]
+    axis = [text(x(tick), y + 17, format_tick(tick), "tick", "middle") for tick in ticks]
+    everything = [*grid, *body, line(x.start, y, x.end, y, "axis"), *axis]
+    return drawing(
+        ident, size.width, y + _AXIS, printable(title), described, f"plot window {size.cls}", everything
+    )
+
+
+def _laid(operation: WindowOperation, x: Linear) -> Bar:
+    left = min(x(operation.sent_ms), x.end - _THIN)
+    right = max(x(operation.completed_ms), left + _THIN)
+    words, node = printable(operation.words), printable(operation.node)
+    if _words_px(words, node) > x.end - x.start:
+        node = _cut(node, 12)
+        words = _cut(words, int((x.end - x.start - _words_px("", node)) / text_px("x")))
+    wide = _words_px(words, node)
+    if wide + 3 * _PAD <= right - left:
+        at, place, first = left + 1.5 * _PAD, "inside", left
+    elif right + _PAD + wide <= x.end:
+        at, place, first = right + _PAD, "right", left
+    elif left - _PAD - wide >= x.start:
+        at, place, first = left - _PAD, "left", left - _PAD - wide
+    else:
+        at = first = max(min(left, x.end - wide), x.start)
+        place = "above"
+    last = x.end if operation.outcome == "info" else max(right, at + (0 if place == "left" else wide))
+    return Bar(operation, left, right, min(first, left), last, at, place, words, node)
+
+
+def _words_px(words: str, node: str) -> float:
+    return text_px(words) + (_PAD + text_px(node) * _NODE_PX / 12 if node else 0)
+
+
+def _rows(bars: Sequence[Bar]) -> list[list[Bar]]:
+    """Rows in which no bar and no words touch another's, by time."""
+    rows: list[list[Bar]] = []
+    for bar in bars:
+        row = next((r for r in rows if all(_apart(bar, other) for other in r)), [])
+        if not row:
+            rows.append(row)
+        row.append(bar)
+    return rows
+
+
+def _apart(one: Bar, two: Bar) -> bool:
+    return one.last + 2 * _PAD <= two.first or two.last + 2 * _PAD <= one.first
+
+
+def _operation(bar: Bar, x: Linear, y: float) -> Markup:
+    kind, middle = shape(bar.operation), y + _BOX / 2
+    width, end = bar.right - bar.left, x.end + _TAIL
+    if kind == "info":
+        # Open at its end: nobody knows when it took effect, if it did.
+        edge = f"M{bar.right:.1f} {y:g}H{bar.left:.1f}v{_BOX}H{bar.right:.1f}"
+        arrow = el("path", d=f"M{end - 5:.1f} {middle - 4:g}l5 4l-5 4", cls="arrow")
+        box = el("path", d=edge, cls="box") + line(bar.right, middle, end, middle, "tail") + arrow
+    else:
+        round_ = min(_BOX, width) / 2 if kind == "read" else 0.0
+        box = el("rect", x=bar.left, y=y, width=width, height=_BOX, rx=round_, cls="box")
+    node = el("tspan", f" {bar.node}", dx=_PAD - 3, cls="node") if bar.node else ""
+    base, anchor = y - 6 if bar.place == "above" else y + 13, "end" if bar.place == "left" else None
+    said = el("text", bar.words, node, x=bar.at, y=base, cls=f"words {bar.place}", text_anchor=anchor)
+    return el("g", el("title", _told(bar.operation)), box, said, cls=f"op {kind}")
+
+
+def shape(operation: WindowOperation) -> str:
+    """How an operation is drawn: info if nobody knows whether it took effect, else read or write."""
+    if operation.outcome == "info":
+        return "info"
+    return "read" if operation.words.startswith(("read", "did not find")) else "write"
+
+
+def _told(operation: WindowOperation) -> str:
+    where = f" at {operation.node}" if operation.node else ""
+    sent, end = (f"{ms:,.1f} ms" for ms in (operation.sent_ms, operation.completed_ms))
+    until = f"no answer until {end}" if operation.outcome == "info" else f"answered at {end}"
+    return printable(f"process {operation.process} {operation.words}{where}, sent at {sent}, {until}")

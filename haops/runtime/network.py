@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from haops.cluster.spec import Cluster
-from haops.errors import EnvironmentTrouble
+from haops.errors import FaultRefused
 from haops.runtime import labels
 from haops.runtime.port import Moment
 
@@ -86,9 +86,9 @@ def _run(client: Any, cluster: Cluster, container: str, image: str, script: str)
         with contextlib.suppress(docker.errors.NotFound):
             api.remove_container(made, force=True, v=True)
     if code:
-        raise EnvironmentTrouble(
+        raise FaultRefused(
             "the node's packets cannot be filtered",
             detail=said.strip() or f"exit code {code}",
-            hint="the kernel must have iptables; see: haops doctor",
+            hint="the kernel under the engine must have iptables (ip_tables or nf_tables)",
         )
     return said

@@ -35,6 +35,8 @@ class Mode:
         observers: ZooKeeper servers without a vote that it needs.
         dcs: Data centres that it needs.
         main: Whether the matrix runs it unasked.
+        elsewhere: The mode whose reader asks another copy than the writer, to see when that has it;
+            empty where this mode's own readers do.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Mode:
     observers: int = 0
     dcs: int = 1
     main: bool = True
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True, slots=True)

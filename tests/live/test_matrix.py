@@ -56,7 +56,8 @@ def test_redis_that_waits_for_all_copies_loses_nothing_and_stops_while_one_is_aw
         assert only(redis[0]["redis", "wait-all", fault])["lost"] == 0
     killed = only(redis[0]["redis", "wait-all", "kill"])
     assert killed["write_recovery"]["total_ms"] > 4000, "writes came back without the copy that was away"
-    assert killed["read_availability"] > 0.9 > killed["write_availability"]
+    assert killed["read_recovery_ms"] < 1000, "reads do not need all copies"
+    assert killed["read_availability"] > killed["write_availability"]
 
 
 def test_a_recovery_is_split_by_the_servers_own_words(redis: tuple[Cells, Path]) -> None:

@@ -46,6 +46,7 @@ class Way:
 
 
 _ALL: Final = -1
+_REPLICA_READS: Final = "async-replica-reads"
 
 ASYNC: Final = Mode(
     "async",
@@ -55,6 +56,7 @@ ASYNC: Final = Mode(
     "what the primary acknowledged is there as long as the primary is",
     "whatever the replicas had not yet got when the primary was lost or cut off is lost; "
     "min-replicas-to-write bounds the time that a primary cut off takes writes, not the loss of one write",
+    elsewhere=_REPLICA_READS,
 )
 MODES: Final = (
     ASYNC,
@@ -65,6 +67,7 @@ MODES: Final = (
         _AT_PRIMARY,
         "an acknowledged write is in the memory of the primary and of one replica",
         _NOT_CONSENSUS,
+        elsewhere=_REPLICA_READS,
     ),
     Mode(
         "wait-all",
@@ -81,9 +84,10 @@ MODES: Final = (
         _AT_PRIMARY,
         "an acknowledged write survives that both lose their memory, or one of them its disk",
         f"{_NOT_CONSENSUS}; servers that fsync once a second make a write wait for that",
+        elsewhere=_REPLICA_READS,
     ),
     Mode(
-        "async-replica-reads",
+        _REPLICA_READS,
         Replication.ASYNCHRONOUS,
         ASYNC.writer,
         _AT_REPLICAS,
@@ -97,7 +101,7 @@ _WAYS: Final[Mapping[str, Way]] = {
     "wait-1": Way(copies=1),
     "wait-all": Way(copies=_ALL, reads_replicas=True),
     "waitaof": Way(copies=1, on_disk=True),
-    "async-replica-reads": Way(reads_replicas=True),
+    _REPLICA_READS: Way(reads_replicas=True),
 }
 
 

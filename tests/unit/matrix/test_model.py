@@ -152,8 +152,8 @@ def test_pbs_is_held_against_cassandra_one_undisturbed_alone() -> None:
 
 def test_missing_parts_are_named() -> None:
     assert reason("T = T_p + T_s", StoreName.CASSANDRA).startswith("it has no primary")
-    assert "async-replica-reads/none was not run" in reason(
-        "T = T_p + T_s", StoreName.REDIS, without(MATRIX, "async-replica-reads", FaultKind.NONE)
+    assert "async/none was not run" in reason(
+        "T = T_p + T_s", StoreName.REDIS, without(MATRIX, "async", FaultKind.NONE)
     )
     assert "promotion" in reason("T_t = n x T_p + T_d", StoreName.CASSANDRA)
 

@@ -59,17 +59,21 @@ def test_without_a_success_there_is_no_recovery() -> None:
     assert recovery(drilled(recovery_ms=None)).total_ms is None
 
 
-def test_only_what_succeeded_before_a_user_would_have_given_up_counts_as_available() -> None:
-    seen = history(
-        op(500),  # before the fault
-        op(1100),
-        op(1900, intended_ms=1200),  # held up for longer than anybody waits
-        op(1300, outcome=Outcome.INFO),
-        op(1400, kind=Kind.READ),
-    )
-    assert availability(seen, Kind.WRITE, MARKS, 500 * MS) == pytest.approx(1 / 3)
-    assert availability(seen, Kind.READ, MARKS, 500 * MS) == 1.0
-    assert availability(history(op(10)), Kind.WRITE, MARKS, 500 * MS) is None
+def test_availability_is_by_time_and_not_by_how_many_operations_were_tried() -> None:
+    # From the fault at 1 s to the end at 6 s there are 20 slices. Writes work in the last ten, in which
+    # all is made up for; a single one was tried in the ten before.
+    late = [op(3500 + i, took_ms=1) for i in range(0, 2490, 10)]
+    seen = history(op(1100, outcome=Outcome.INFO), op(500), *late)
+    assert availability(seen, Kind.WRITE, MARKS) == pytest.approx(0.5)
+    assert availability(seen, Kind.READ, MARKS) is None
+
+
+def test_a_node_that_fails_its_third_counts_as_a_third() -> None:
+    rows = [
+        op(1000 + i, took_ms=1, kind=Kind.READ, outcome=Outcome.FAIL if i % 30 == 0 else Outcome.OK)
+        for i in range(0, 4990, 10)
+    ]
+    assert availability(history(*rows), Kind.READ, MARKS) == pytest.approx(2 / 3, abs=0.02)
 
 
 def test_losses_staleness_and_registers_are_judged_each_by_its_own_rows() -> None:
@@ -84,7 +88,7 @@ def test_losses_staleness_and_registers_are_judged_each_by_its_own_rows() -> Non
         event(2300, "promoted", text="valid up to offset: 42"),
         replace(event(5200, "rejoined", "redis-1", "full resync"), source="redis-1"),
     )
-    found = cell_trial(Record(told, seen, frozenset({1001}), MARKS), FaultKind.KILL, 2, BEGAN, 0.5)
+    found = cell_trial(Record(told, seen, frozenset({1001}), MARKS), FaultKind.KILL, 2, BEGAN)
     assert (found.number, found.acked, found.lost, found.stale) == (2, 2, 1, 1)
     assert found.longest_stale_ms == pytest.approx(99)
     assert found.consistency is Consistency.VIOLATED
@@ -96,7 +100,7 @@ def test_losses_staleness_and_registers_are_judged_each_by_its_own_rows() -> Non
 
 def test_an_undisturbed_trial_has_no_recovery_and_no_outage() -> None:
     found = cell_trial(
-        Record(drilled(), history(op(100, key=1001)), frozenset({1001}), MARKS), FaultKind.NONE, 1, BEGAN, 0.5
+        Record(drilled(), history(op(100, key=1001)), frozenset({1001}), MARKS), FaultKind.NONE, 1, BEGAN
     )
     assert found.write_recovery.total_ms is None
     assert (found.write_outage_ms, found.all_back_ms, found.lost, found.lost_why) == (None, None, 0, ())

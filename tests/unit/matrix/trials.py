@@ -34,6 +34,7 @@ _ONE = CellTrial(
     read_availability=0.7,
     consistency=Consistency.LINEARIZABLE,
     consistency_why="",
+    window=(),
     sessions={},
     harness_lag_ms=1.0,
     trouble="",

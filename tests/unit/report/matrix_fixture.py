@@ -18,6 +18,7 @@ from haops.matrix.cells import (
     Matrix,
     Parts,
     Recovery,
+    WindowOperation,
 )
 from haops.stores.mode import Replication
 
@@ -29,8 +30,8 @@ R, Z, C = StoreName.REDIS, StoreName.ZOOKEEPER, StoreName.CASSANDRA
 # Mode, kind, single write ms, visible ms, stale reads of 1,000 undisturbed, promise.
 MODES = {
     R: (
-        ("async", ASYNC, 0.42, 0.0, 0, "what the primary acknowledged is there as long as the primary is"),
-        ("wait-1", SYNC, 0.78, 0.0, 0, "an acknowledged write is in the memory of two servers"),
+        ("async", ASYNC, 0.42, 0.31, 0, "what the primary acknowledged is there as long as the primary is"),
+        ("wait-1", SYNC, 0.78, 0.02, 0, "an acknowledged write is in the memory of two servers"),
         ("wait-all", SYNC, 0.93, 0.0, 0, "an acknowledged write is in the memory of every copy"),
         ("async-replica-reads", ASYNC, 0.43, 0.31, 9, "reads spread over the replicas"),
     ),
@@ -62,6 +63,35 @@ def recovery(store: StoreName, fault: FaultKind, rng: random.Random) -> Recovery
 def latency(single: float, rng: random.Random) -> Latency:
     p50 = single * rng.uniform(1.15, 1.4)
     return Latency(1_500, p50, p50 * rng.uniform(3, 5), p50 * rng.uniform(8, 16))
+
+
+def operation(
+    process: int, words: str, node: str, sent_ms: float, completed_ms: float, outcome: str = "ok"
+) -> WindowOperation:
+    return WindowOperation(process, words, node, sent_ms, completed_ms, outcome)
+
+
+def window(store: StoreName, number: int) -> tuple[WindowOperation, ...]:
+    """A stale read; a new value that was seen and gone again; and a crowd, too many to draw, by `number`."""
+    one, two, three = (f"{store}-{i}" for i in (1, 2, 3))
+    stale = (
+        operation(3, "wrote 10000079003", one, 0.0, 0.4),
+        operation(1, "read 10000079003", two, 21.3, 58.8),
+        operation(2, "read 10000026006", three, 59.1, 59.2),
+    )
+    gone = (
+        operation(4, "wrote 10000031004", one, 0.0, 3.1),
+        operation(1, "read 10000031004", two, 2.2, 2.9),
+        operation(1, "read 10000031004", two, 3.0, 3.1),
+        operation(2, "replaced 10000031004 by 10000031005", one, 3.3, 9.8),
+        operation(5, "read 10000031004", three, 10.1, 10.9),
+        operation(6, "may have written 10000031007", three, 1.4, 5_001.4, "info"),
+    )
+    crowd = tuple(
+        operation(1 + i % 5, f"{('read', 'wrote')[i % 2]} {i}", (one, two)[i % 2], i * 2.5, i * 2.5 + 4.5)
+        for i in range(14)
+    )
+    return (stale, gone, crowd)[(number - 1) % 3]
 
 
 def trial(key: CellKey, number: int, single: float, stale_permille: int, rng: random.Random) -> CellTrial:
@@ -104,9 +134,11 @@ def trial(key: CellKey, number: int, single: float, stale_permille: int, rng: ra
         write_availability=0.0 if never else (rng.uniform(0.71, 0.9) if broken else 1.0),
         read_availability=rng.uniform(0.85, 0.99) if broken else 1.0,
         consistency=Consistency.VIOLATED if violated else Consistency.LINEARIZABLE,
-        consistency_why="client 3 read 17 from register 2 after client 1 had read 18 from it"
+        consistency_why="11 of 16 registers; key 2: no order of the operations explains that process 2 read "
+        "10000026006, whatever the register held before"
         if violated
         else "",
+        window=window(key.store, number) if violated else (),
         sessions={"read your writes": stale // 3} if stale > 10 else {},
         harness_lag_ms=rng.uniform(0.5, 4.0),
         trouble="the harness was 61 ms late (p99)" if (key.mode, number) == ("quorum", 2) and broken else "",
@@ -166,6 +198,7 @@ def hostile() -> Matrix:
     bad = replace(
         made.cells[1].trials[0], trouble=NASTY, node=NASTY, lost=3, lost_why=(NASTY,), sessions={NASTY: 2},
         consistency=Consistency.VIOLATED, consistency_why=NASTY,
+        window=(operation(1, NASTY, NASTY, 0.0, 2.0), operation(2, NASTY * 3, NASTY * 2, 1.0, 1.1, "info")),
     )  # fmt: skip
     worse = replace(
         made.cells[1], key=replace(made.cells[1].key, mode=NASTY), promise=NASTY, trials=(bad, bad),
