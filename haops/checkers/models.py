@@ -101,10 +101,32 @@ def _register(history: History, deadline_s: float) -> _Said:
 
 
 def _set(history: History, _deadline_s: float) -> _Said:
-    elements = check_elements(history)
-    listed = bool(len(history.of(Kind.LIST, Outcome.OK)))
-    unknown = "" if listed else "no read of the whole set was answered, so that a loss cannot be told"
-    return _verdict(list(_set_findings(history, elements)), unknown)
+    if len(history.of(Kind.LIST, Outcome.OK)):
+        return _verdict(list(_set_findings(history, check_elements(history))), "")
+    once, found = _last_reads(history)
+    elements = check_elements(once, found) if found is not None else check_elements(once)
+    unknown = (
+        "" if found is not None else "no read of the whole set was answered, so that a loss cannot be told"
+    )
+    return _verdict(list(_set_findings(once, elements)), unknown)
+
+
+def _last_reads(history: History) -> tuple[History, set[int] | None]:
+    """The rows of keys that are written once, and which of these were there when last looked for.
+
+    As haops keeps its drills' histories: each element is read once more after everything else. None
+    where a written key was not read after the last write: then the end is not known.
+    """
+    written = history.of(Kind.WRITE)
+    keys, times = np.unique(written.key, return_counts=True)
+    once = history.select(np.isin(history.key, keys[times == 1]))
+    last_ns = int(written.completed.max(initial=0))
+    looked = once.of(Kind.READ, Outcome.OK)
+    looked = looked.select(looked.sent >= last_ns)
+    if not len(looked) or len(np.setdiff1d(keys[times == 1], looked.key)):
+        return once, None
+    there = {int(key): value != NIL for key, value in zip(looked.key, looked.value, strict=True)}
+    return once, {key for key, is_there in there.items() if is_there}
 
 
 def _set_findings(history: History, elements: Elements) -> Iterator[Finding]:

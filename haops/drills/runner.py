@@ -161,7 +161,7 @@ def _store_results(haops: Lifecycle, order: DrillOrder, store: StoreName, say: S
             )
             trials.append(record.trial)
             yield _store_result(cluster, snapshot, model, trials, order.trials)
-            save(record.history, order.folder / f"history-{store}-{number}.parquet")
+            save(record.kept, order.folder / f"history-{store}-{number}.parquet")
 
 
 def _clean(workload: Workload, cluster: Cluster, say: Say) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
+
 from haops.checkers.elements import Elements, check_elements
 from haops.cluster.snapshot import Verdict
 from haops.cluster.spec import Cluster
@@ -19,7 +21,7 @@ from haops.drills.verdict import Figures, judge
 from haops.errors import DeadlineExceeded
 from haops.faults.catalogue import DESCRIPTIONS, Breaker, FaultKind
 from haops.faults.ledger import Ledger
-from haops.history.record import History, Kind, Outcome
+from haops.history.record import History, Kind, Outcome, read_back
 from haops.runtime.port import Moment
 from haops.stores import load as load_store
 from haops.stores.base import FIRST_ELEMENT, EventKind, StoreEvent, Workload
@@ -77,6 +79,12 @@ class Record:
     history: History
     found: frozenset[int]
     marks: Marks
+
+    @property
+    def kept(self) -> History:
+        """The history as it goes to the disk: with what was looked for afterwards."""
+        written = self.history.of(Kind.WRITE).key
+        return read_back(self.history, np.unique(written[written >= FIRST_ELEMENT]), self.found)
 
 
 def run_trial(trial: TrialRun) -> Record:

@@ -6,7 +6,7 @@ Times are CLOCK_MONOTONIC in ns, which all processes of one machine share.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any, Final
@@ -190,3 +190,34 @@ def merge(parts: Iterable[RecordedColumns]) -> History:
     order = np.argsort(columns["completed"], kind="stable")
     ordered: dict[str, Any] = {name: column[order] for name, column in columns.items()}
     return History(**ordered, nodes=tuple(names["node"]), errors=tuple(names["error"]))
+
+
+def read_back(history: History, keys: Ints, found: Collection[int]) -> History:
+    """The history, followed by a read of each key: what was looked for in the end, and whether it was there.
+
+    One further client reads them, one after another, after everything else: with nobody writing any
+    more, their order is of no account. So whoever judges the history sees what was lost.
+    """
+    there = np.isin(keys, np.fromiter(found, dtype=np.int64, count=len(found)))
+    begin = int(history.completed.max(initial=0)) + 1
+    sent = begin + 2 * np.arange(len(keys), dtype=np.int64)
+    rows: dict[str, Any] = {
+        "process": int(history.process.max(initial=-1)) + 1,
+        "kind": Kind.READ,
+        "key": keys,
+        "value": np.where(there, keys, NIL),
+        "expected": NIL,
+        "intended": sent,
+        "sent": sent,
+        "completed": sent + 1,
+        "outcome": Outcome.OK,
+        "node": 0,
+        "error": 0,
+    }
+    columns: dict[str, Any] = {
+        name: np.concatenate(
+            [getattr(history, name), np.broadcast_to(np.asarray(rows[name], dtype=TYPES[name]), len(keys))]
+        )
+        for name in COLUMNS
+    }
+    return History(**columns, nodes=history.nodes, errors=history.errors, lists=history.lists)

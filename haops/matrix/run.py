@@ -160,7 +160,7 @@ class MatrixRun:
                 workload.clean()
             finally:
                 workload.close()
-        save(record.history, self._history(visit))
+        save(record.kept, self._history(visit))
         return cell_trial(record, key.fault, visit.number, began)
 
     def _history(self, visit: Visit) -> Path:

@@ -95,13 +95,13 @@ def _unavailable(cells: Sequence[Cell]) -> str:
 
 
 def _least_available(cells: Sequence[Cell]) -> str:
-    """The cell with the fewest writes in time: a mode may come back only with its node."""
+    """The cell whose writes worked for the least of the time: a mode may come back only with its node."""
     shares = [(summary.median_of(cell, lambda t: t.write_availability), cell) for cell in cells]
     ranked = [(share, cell) for share, cell in shares if share is not None]
     if not ranked:
         return ""
     share, cell = min(ranked, key=lambda pair: pair[0])
-    return f"{_name(cell)} {_under(cell.key.fault)} took the fewest in time, {percent(share)}"
+    return f"{_name(cell)} {_under(cell.key.fault)} took writes for the least of the time, {percent(share)}"
 
 
 def _disorder(cells: Sequence[Cell]) -> str:

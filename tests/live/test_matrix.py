@@ -96,6 +96,17 @@ def test_a_run_leaves_its_report_and_its_histories_and_no_cluster(
     assert judged["verdict"] == "violated"
 
 
+def test_cassandra_at_one_misses_what_a_node_cut_off_took_and_at_quorum_does_not(haops: Haops) -> None:
+    cells, _ = matrix(haops, "cassandra", "--modes", "one,quorum,all", "--faults", "partition", "--seed", "1")
+    one, quorum, every = (only(cells["cassandra", mode, "partition"]) for mode in ("one", "quorum", "all"))
+    assert {t["lost"] for t in (one, quorum, every)} == {0}
+    assert one["stale"] > 0
+    assert one["longest_stale_ms"] > 100
+    assert quorum["stale"] == 0
+    assert quorum["consistency"] == "linearizable"
+    assert every["write_availability"] < 0.5 < one["write_availability"]
+
+
 def test_a_run_that_is_interrupted_is_resumed_and_keeps_what_was_finished(haops: Haops, owner: str) -> None:
     runs = haops.state / "runs"
     before = set(runs.iterdir()) if runs.is_dir() else set()

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haops.history.record import COLUMNS, NIL, TYPES, Kind, Outcome, Recorder, merge
+from haops.history.record import COLUMNS, NIL, TYPES, History, Kind, Outcome, Recorder, merge, read_back
 
-from ...histories import Row, history, op, rows_of
+from ...histories import Row, histories, history, op, rows_of
 
 numbers = st.integers(-(2**63), 2**63 - 1)
 rows = st.lists(
@@ -65,3 +66,18 @@ def test_operations_are_selected_by_kind_and_outcome() -> None:
     assert seen.of(Kind.READ, Outcome.FAIL).key.tolist() == []
     assert seen.missed.key.tolist() == [5]
     assert seen.ok.key.tolist() == [1, 2, 5]
+
+
+@given(histories(max_size=15), st.data())
+def test_a_read_back_is_a_read_of_each_key_after_everything_else(seen: History, data: st.DataObject) -> None:
+    keys = np.unique(seen.key)
+    found = set(data.draw(st.sets(st.sampled_from(keys.tolist())))) if len(keys) else set()
+    whole = read_back(seen, keys, found)
+    assert rows_of(whole)[: len(seen)] == rows_of(seen)
+    looked = whole.select(np.arange(len(whole)) >= len(seen))
+    assert dict(zip(looked.key.tolist(), (looked.value != NIL).tolist(), strict=True)) == {
+        key: key in found for key in keys.tolist()
+    }
+    assert (looked.sent > seen.completed.max(initial=0)).all()
+    assert (looked.sent[1:] > looked.completed[:-1]).all()
+    assert not set(looked.process.tolist()) & set(seen.process.tolist())

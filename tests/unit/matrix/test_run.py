@@ -65,7 +65,7 @@ class Bench:
 @dataclass(frozen=True)
 class _Record:
     number: int = 0
-    history: object = None
+    kept: object = None
 
 
 class FakeWorkload:

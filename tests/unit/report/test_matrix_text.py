@@ -111,7 +111,7 @@ def test_findings_name_loss_staleness_and_outages() -> None:
     assert "ZooKeeper and Cassandra lost none of" in everything
     assert "quorum-sync missed none" in everything
     assert "Cassandra all (in 9 of 9 trials under kill, pause and partition)" in everything
-    assert "took the fewest in time" in everything
+    assert "took writes for the least of the time" in everything
     assert "the times of 6 trials are in doubt" in everything
 
 
