@@ -143,11 +143,10 @@ def _faults(text: str) -> list[FaultKind]:
 
 def _run(haops: Any, asked: Asked, folder: Path, *, new: bool) -> bool:
     """Run what is left; whether it was broken off."""
-    from haops.drills.playbook import find
     from haops.drills.runner import run_folder
     from haops.matrix.keep import save_asked
     from haops.matrix.order import MatrixOrder
-    from haops.matrix.run import MatrixRun
+    from haops.matrix.run import MatrixRun, cell_playbook
 
     if new:
         run_folder(haops, asked.run)
@@ -155,7 +154,7 @@ def _run(haops: Any, asked: Asked, folder: Path, *, new: bool) -> bool:
     console = shapes.err()
     order = MatrixOrder(asked.keys, asked.trials, asked.rate, asked.seed, asked.run, folder)
     try:
-        MatrixRun(haops, order, find(_NAME)[1], lambda text: console.print(text, markup=False)).run()
+        MatrixRun(haops, order, cell_playbook(), lambda text: console.print(text, markup=False)).run()
     except KeyboardInterrupt:
         return True
     return False
@@ -164,10 +163,10 @@ def _run(haops: Any, asked: Asked, folder: Path, *, new: bool) -> bool:
 def _finish(asked: Asked, folder: Path, *, interrupted: bool) -> Matrix:
     """Assemble and keep what there is."""
     from haops.matrix.assemble import assemble
-    from haops.matrix.keep import lines
+    from haops.matrix.keep import finished, lines
     from haops.report import matrix, matrix_json
 
-    found = assemble(asked, list(lines(folder)), _budget(asked), datetime.now(UTC), interrupted=interrupted)
+    found = assemble(asked, list(lines(folder)), _budget(asked), finished(folder), interrupted=interrupted)
     write_atomic(folder / _RESULT, matrix_json.dump(found))
     write_atomic(folder / _REPORT, matrix.render(found))
     return found

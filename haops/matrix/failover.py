@@ -24,7 +24,7 @@ from haops.matrix.prediction import (
 )
 from haops.matrix.summary import medians_of_parts
 
-# playbooks/matrix.yaml, load.timeout.
+# playbooks/matrix/cell.yaml, load.timeout.
 CLIENT_TIMEOUT_MS: Final = 500.0
 _WATCHERS: Final = 3  # Sentinels, haops/stores/redis/topology.py
 _BY_SERVERS: Final = ("detect", "decide", "promote", "advertise")
@@ -168,7 +168,7 @@ def _timeout(formula: Formula, evidence: Evidence, store: StoreName) -> list[Pre
             cell.key.mode,
             cell.key.fault,
             (
-                Part("T_r", CLIENT_TIMEOUT_MS, Unit.MS, "clients' patience, playbooks/matrix.yaml"),
+                Part("T_r", CLIENT_TIMEOUT_MS, Unit.MS, "clients' patience, playbooks/matrix/cell.yaml"),
                 Part("T_p", promote, Unit.MS, "promotion, pause"),
                 Part("T_d", detect, Unit.MS, "detection, pause"),
             ),

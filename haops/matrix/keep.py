@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -115,6 +115,12 @@ def lines(folder: Path) -> Iterable[Line]:
             yield _line().validate_json(text)
         except ValidationError:
             continue
+
+
+def finished(folder: Path) -> datetime:
+    """When the last thing was finished, or now."""
+    path = folder / _TRIALS
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.is_file() else datetime.now(UTC)
 
 
 def versions(found: Iterable[Line]) -> dict[StoreName, str]:

@@ -14,7 +14,7 @@ from haops.cluster.snapshot import Snapshot, Verdict
 from haops.cluster.spec import Cluster, ClusterSpec, StoreName
 from haops.control.lifecycle import Lifecycle
 from haops.drills.load import LoadPlan
-from haops.drills.playbook import Playbook
+from haops.drills.playbook import Playbook, read
 from haops.drills.trial import TrialRun, run_trial
 from haops.errors import (
     BadInput,
@@ -31,6 +31,7 @@ from haops.matrix.keep import Line, append, lines
 from haops.matrix.order import MatrixOrder, Visit, mode_of, visits
 from haops.matrix.parts import measure_parts
 from haops.matrix.trial import cell_trial
+from haops.runtime.resources import playbook_dir
 from haops.stores import load as load_store
 from haops.stores.mode import Mode
 from haops.wait import wait_until
@@ -47,6 +48,12 @@ _FIRST_KEY: Final = 10_000_000
 
 Say = Callable[[str], None]
 Shape = tuple[StoreName, int, int]
+
+
+def cell_playbook() -> Playbook:
+    """What is done in each cell: load and phases, and each store's rate."""
+    path = playbook_dir() / "matrix" / "cell.yaml"
+    return read(path.read_text(encoding="utf-8"), str(path))
 
 
 class MatrixRun:

@@ -6,9 +6,10 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from live_helpers import Haops
+from bench_support import haops
 
 from haops.cluster.spec import Cluster
 from haops.cluster.state import StateDir
@@ -25,10 +26,10 @@ PLAN = LoadPlan(
 
 
 @pytest.fixture
-def cluster(haops: Haops) -> Iterator[Cluster]:
-    haops.run("up", "redis", "--name", "recorded", "--ttl", "1h")
-    yield StateDir(haops.state).get("recorded")
-    haops.run("down", "recorded", "--volumes", check=None)
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    haops(tmp_path, "up", "redis", "--name", "recorded", "--ttl", "1h")
+    yield StateDir(tmp_path).get("recorded")
+    haops(tmp_path, "down", "--all", "--volumes", check=False)
 
 
 def throughput(cluster: Cluster, plan: LoadPlan, run: str) -> float:

@@ -39,6 +39,12 @@ def test_the_wheel_lists_its_playbooks(installed: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.split()) == (0, ["kill-primary"]), done.stderr
 
 
+def test_the_wheel_carries_what_the_matrix_does_in_a_cell(installed: Path) -> None:
+    ask = "from haops.matrix.run import cell_playbook; print(len(cell_playbook().stores))"
+    done = _run(installed.with_name("python"), "-c", ask)
+    assert (done.returncode, done.stdout.strip()) == (0, "3"), done.stderr
+
+
 def test_the_wheel_finds_its_own_compose_files_and_doctor_runs(installed: Path, tmp_path: Path) -> None:
     done = _run(installed, "doctor", HAOPS_STATE=str(tmp_path))
     assert done.returncode in (0, 3), done.stderr

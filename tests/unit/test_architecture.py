@@ -42,6 +42,7 @@ MAY: dict[str, set[str]] = {
         "haops.checkers",
         "haops.drills",
         "haops.history",
+        "haops.runtime.resources",
     },
     "report": {
         "haops.cluster",

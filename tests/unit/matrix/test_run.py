@@ -8,7 +8,6 @@ import pytest
 
 from haops.cluster.spec import Cluster, StoreName
 from haops.control.lifecycle import Lifecycle
-from haops.drills.playbook import find
 from haops.drills.trial import TrialRun
 from haops.errors import Busy, ClusterUnhealthy, EngineUnavailable, FaultRefused
 from haops.faults.catalogue import FaultKind
@@ -16,7 +15,7 @@ from haops.matrix import run as matrix_run
 from haops.matrix.cells import Parts
 from haops.matrix.keep import lines
 from haops.matrix.order import MatrixOrder, choose
-from haops.matrix.run import MatrixRun
+from haops.matrix.run import MatrixRun, cell_playbook
 from haops.stores import load
 from haops.stores.mode import Fact, Mode
 
@@ -41,7 +40,7 @@ class Bench:
     def run(self, *modes: str, faults: str = "none,kill", trials: int = 1, run: str = "run-1-matrix") -> None:
         keys = choose([StoreName.REDIS], modes, [FaultKind(f) for f in faults.split(",")])
         order = MatrixOrder(keys, trials, None, 7, run, self.folder)
-        MatrixRun(self.haops, order, find("matrix")[1], self.said.append).run()
+        MatrixRun(self.haops, order, cell_playbook(), self.said.append).run()
 
     def done(self) -> list[tuple[str, int]]:
         return [(str(line.key), line.trial.number) for line in lines(self.folder) if line.trial]
