@@ -103,7 +103,6 @@ def test_cassandra_at_one_misses_what_a_node_cut_off_took_and_at_quorum_does_not
     assert one["stale"] > 0
     assert one["longest_stale_ms"] > 100
     assert quorum["stale"] == 0
-    assert quorum["consistency"] == "linearizable"
     assert every["write_availability"] < 0.5 < one["write_availability"]
 
 
