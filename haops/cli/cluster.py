@@ -35,7 +35,8 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command(
         "up",
-        epilog="Examples: haops up redis --mode wait-1 | haops up all --name ci --ttl 2h | haops up cassandra --nodes 5",
+        epilog="Examples: haops up redis --mode wait-1 | haops up all --name ci --ttl 2h | "
+        "haops up cassandra --nodes 5",
     )(up)
     app.command("ls", epilog="Example: haops ls -o name")(ls)
     app.command(
