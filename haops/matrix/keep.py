@@ -97,8 +97,12 @@ def append(folder: Path, line: Line) -> None:
     """
     path = folder / _TRIALS
     try:
-        with path.open("ab") as file:
-            file.write(_line().dump_json(line) + b"\n")
+        with path.open("a+b") as file:
+            # What a crash cut off must not take the next line with it.
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(end - 1, 0))
+            begin = b"" if file.read(1) in (b"", b"\n") else b"\n"
+            file.write(begin + _line().dump_json(line) + b"\n")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:

@@ -44,6 +44,18 @@ def test_a_line_that_a_crash_cut_off_is_passed_over(tmp_path: Path) -> None:
         assert len(list(lines(tmp_path))) == 1
 
 
+@pytest.mark.parametrize("size", [0, 1, 100, -2])
+def test_what_is_finished_after_a_crash_is_not_lost_with_the_line_that_it_cut_off(
+    tmp_path: Path, size: int
+) -> None:
+    append(tmp_path, Line(KEY, "8.0.2", 3, trial=trial(1)))
+    path = tmp_path / "trials.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:size])
+    append(tmp_path, Line(KEY, "8.0.2", 3, trial=trial(2)))
+    assert [line.trial.number for line in lines(tmp_path) if line.trial] == [1, 2]
+
+
 def test_a_folder_without_a_run_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="holds no run of the matrix"):
         load_asked(tmp_path)
