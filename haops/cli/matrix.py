@@ -16,7 +16,7 @@ from haops.cli.matrix_diff import matrix_diff
 from haops.cli.output import Output, OutputOption
 from haops.cluster.spec import StoreName, check_store
 from haops.cluster.state import StateDir, write_atomic
-from haops.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNKNOWN, BadInput
+from haops.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNKNOWN, BadInput, HaopsError
 
 if TYPE_CHECKING:
     from haops.faults.catalogue import FaultKind
@@ -157,6 +157,11 @@ def _run(haops: Any, asked: Asked, folder: Path, *, new: bool) -> bool:
         MatrixRun(haops, order, cell_playbook(), lambda text: console.print(text, markup=False)).run()
     except KeyboardInterrupt:
         return True
+    except HaopsError:
+        console.print(
+            f"what was finished is kept; go on with it: haops matrix --resume {asked.run}", markup=False
+        )
+        raise
     return False
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -74,25 +75,20 @@ def run_locks(
     victim = load_store(cluster.store).primary(haops.observe(cluster))
     stop = threading.Event()
     recorders = [Recorder(number) for number in range(CLIENTS)]
-    clients = [recipe.client(cluster, run, number, _PATIENCE_S) for number in range(CLIENTS)]
-    threads = [
-        threading.Thread(
-            target=_compete, args=(client, recorder, Random(f"{seed}/{number}"), stop), daemon=True
-        )
-        for number, (client, recorder) in enumerate(zip(clients, recorders, strict=True))
-    ]
-    try:
+    threads = []
+    with ExitStack() as stack:
+        for number, recorder in enumerate(recorders):
+            client = recipe.client(cluster, run, number, _PATIENCE_S)
+            stack.callback(client.close)
+            how = client, recorder, Random(f"{seed}/{number}"), stop
+            threads.append(threading.Thread(target=_compete, args=how, daemon=True))
         for thread in threads:
+            stack.callback(thread.join, timeout=5)
             thread.start()
+        stack.callback(stop.set)
         time.sleep(_STEADY_S)
         _break(haops, cluster, fault, victim, run, say)
         time.sleep(_AFTER_S)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(timeout=5)
-        for client in clients:
-            client.close()
     history = merge(recorder.export() for recorder in recorders)
     found = check_locks(history)
     if not found.acquisitions:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from haops import __version__
-from haops.cluster.snapshot import Snapshot, Verdict
+from haops.cluster.snapshot import Snapshot
 from haops.cluster.spec import Cluster, ClusterSpec, Phase, StoreName
 from haops.cluster.state import disk_trouble
 from haops.control.lifecycle import Lifecycle
@@ -26,12 +26,11 @@ from haops.drills.result import (
     Trial,
     combine,
 )
-from haops.drills.trial import TrialRun, run_trial
+from haops.drills.trial import TrialRun, await_healthy, run_trial
 from haops.errors import BadInput, HaopsError
 from haops.history.files import save
 from haops.stores import load as load_store
 from haops.stores.base import Workload
-from haops.wait import wait_until
 
 _HEALTHY_S: Final = 60.0
 # More than any trial writes with one client: keys of trials never meet.
@@ -138,13 +137,13 @@ def _store_results(haops: Lifecycle, order: DrillOrder, store: StoreName, say: S
         cluster = _cluster(haops, store, order.targets[store], stack, say)
         stack.enter_context(haops.state.lock(cluster.name, f"drill {order.run}"))
         workload = load_store(store).workload(cluster, order.run, _timeout_s(order))
-        snapshot = _await_healthy(haops, cluster)
+        snapshot = await_healthy(haops, cluster, _HEALTHY_S)
         stack.callback(_clean, workload, cluster, say)
         workload.prepare(order.playbook.load.clients)
         trials: list[Trial] = []
         for number in range(1, order.trials + 1):
             if trials:
-                _await_healthy(haops, cluster)
+                await_healthy(haops, cluster, _HEALTHY_S)
             say(f"{cluster.name}: trial {number} of {order.trials}")
             record = run_trial(
                 TrialRun(
@@ -208,17 +207,6 @@ def _cluster(haops: Lifecycle, store: StoreName, name: str, stack: ExitStack, sa
 def _remove_if_there(haops: Lifecycle, name: str) -> None:
     if name in haops.state.names():
         haops.down(name, keep_volumes=False)
-
-
-def _await_healthy(haops: Lifecycle, cluster: Cluster) -> Snapshot:
-    return wait_until(
-        lambda: haops.observe(cluster),
-        lambda seen: seen.verdict is Verdict.HEALTHY,
-        what=f"{cluster.name} to be healthy",
-        deadline_s=_HEALTHY_S,
-        interval_s=0.25,
-        describe=lambda seen: f"{seen.verdict}: {'; '.join(seen.reasons)}",
-    )
 
 
 def _store_result(

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from haops.checkers.elements import Elements, check_elements
-from haops.cluster.snapshot import Verdict
+from haops.cluster.snapshot import Snapshot, Verdict
 from haops.cluster.spec import Cluster
 from haops.control.lifecycle import Lifecycle
 from haops.drills import measure
@@ -145,15 +145,25 @@ def _await_detection(trial: TrialRun, fault_ns: int, deadline_s: float) -> None:
         time.sleep(_LOG_POLL_S)
 
 
+def await_healthy(haops: Lifecycle, cluster: Cluster, deadline_s: float) -> Snapshot:
+    """Wait until nothing is to be said against a cluster.
+
+    Raises:
+        DeadlineExceeded: Something still is; says what.
+    """
+    return wait_until(
+        lambda: haops.observe(cluster),
+        lambda seen: seen.verdict is Verdict.HEALTHY,
+        what=f"{cluster.name} to be healthy",
+        deadline_s=deadline_s,
+        interval_s=0.25,
+        describe=lambda seen: f"{seen.verdict}: {'; '.join(seen.reasons)}",
+    )
+
+
 def _await_rejoin(trial: TrialRun, deadline_s: float) -> int | None:
     try:
-        wait_until(
-            lambda: trial.haops.observe(trial.cluster),
-            lambda seen: seen.verdict is Verdict.HEALTHY,
-            what=f"{trial.cluster.name} to be whole again",
-            deadline_s=deadline_s,
-            interval_s=0.25,
-        )
+        await_healthy(trial.haops, trial.cluster, deadline_s)
     except DeadlineExceeded as error:
         trial.say(str(error))
         return None

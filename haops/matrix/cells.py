@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
+from haops.checkers.register import Verdict
 from haops.cluster.spec import StoreName
 from haops.drills.result import Latency, Spread
 from haops.faults.catalogue import FaultKind
@@ -17,12 +17,8 @@ from haops.stores.mode import Replication
 MATRIX_VERSION = 1
 
 
-class Consistency(StrEnum):
-    """Whether the registers' histories could be ordered: the verdict of the register checker."""
-
-    LINEARIZABLE = "linearizable"
-    VIOLATED = "violated"
-    UNKNOWN = "unknown"
+# Whether the registers' histories could be ordered.
+Consistency = Verdict
 
 
 @dataclass(frozen=True, slots=True, order=True)

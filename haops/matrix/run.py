@@ -10,16 +10,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from haops.cluster.snapshot import Snapshot, Verdict
+from haops.cluster.snapshot import Snapshot
 from haops.cluster.spec import Cluster, ClusterSpec, StoreName
 from haops.control.lifecycle import Lifecycle
 from haops.drills.load import LoadPlan
 from haops.drills.playbook import Playbook, read
-from haops.drills.trial import TrialRun, run_trial
+from haops.drills.trial import TrialRun, await_healthy, run_trial
 from haops.errors import (
     BadInput,
     ClusterUnhealthy,
-    DeadlineExceeded,
     EnvironmentTrouble,
     FaultRefused,
     HaopsError,
@@ -47,7 +46,6 @@ _HISTORIES: Final = "histories"
 _FIRST_KEY: Final = 10_000_000
 
 Say = Callable[[str], None]
-Shape = tuple[StoreName, int, int]
 
 
 def cell_playbook() -> Playbook:
@@ -64,7 +62,7 @@ class MatrixRun:
         self._order = order
         self._playbook = playbook
         self._say = say
-        self._clusters: dict[Shape, Cluster] = {}
+        self._clusters: dict[str, Cluster] = {}
         self._took: dict[StoreName, list[float]] = {}
         self._number = 0
 
@@ -113,18 +111,15 @@ class MatrixRun:
     def _visit(self, visit: Visit, stack: ExitStack) -> list[Line]:
         """A trial, and before the first undisturbed one what the mode costs at rest."""
         key = visit.key
+        line = Line(key, "", 0)
         try:
             cluster, seen = self._ready(key, stack)
-        except BadInput as error:
-            self._say(f"{key} is left out: {error.message}")
-            return [Line(key, "", 0, skipped=f"{error.message}; {error.hint or ''}".rstrip("; "))]
-        line = Line(key, _version(seen), len(cluster.servers))
-        try:
+            line = replace(line, version=_version(seen), nodes=len(cluster.servers))
             found = [replace(line, trial=self._trial(cluster, visit))]
             if key.fault is FaultKind.NONE and visit.number == 1:
                 found += self._with_parts(line, cluster, seen)
             return found
-        except FaultRefused as error:
+        except (BadInput, FaultRefused) as error:
             self._say(f"{key} is left out: {error}")
             return [replace(line, skipped=str(error))]
         except EnvironmentTrouble:
@@ -132,7 +127,7 @@ class MatrixRun:
         except HaopsError as error:
             # A cluster that a fault left in pieces says nothing about the next cell.
             self._say(f"{key}: {error}; its cluster is made anew")
-            self._discard(cluster)
+            self._discard(_cluster_name(key))
             return []
 
     def _with_parts(self, line: Line, cluster: Cluster, seen: Snapshot) -> list[Line]:
@@ -205,49 +200,37 @@ class MatrixRun:
     def _ready(self, key: CellKey, stack: ExitStack) -> tuple[Cluster, Snapshot]:
         """The cell's cluster, healthy and in the cell's mode."""
         mode, modes = mode_of(key), load_store(key.store).modes
-        shape = (key.store, mode.observers, mode.dcs)
-        cluster = self._clusters.get(shape) or self._make(shape, stack)
+        cluster = self._clusters.get(_cluster_name(key)) or self._make(key, stack)
         cluster = replace(cluster, mode=modes.check(cluster, mode.name).name)
-        try:
-            self._await_healthy(cluster)
-            modes.settle(cluster, mode)
-            self._await_facts(cluster, mode)
-        except DeadlineExceeded as error:
-            self._say(f"{cluster.name}: {error}; it is made anew")
-            self._discard(cluster)
-            cluster = replace(self._make(shape, stack), mode=mode.name)
-            modes.settle(cluster, mode)
-            self._await_facts(cluster, mode)
-        return cluster, self._await_healthy(cluster)
+        await_healthy(self._haops, cluster, _HEALTHY_S)
+        modes.settle(cluster, mode)
+        self._await_facts(cluster, mode)
+        return cluster, await_healthy(self._haops, cluster, _HEALTHY_S)
 
-    def _make(self, shape: Shape, stack: ExitStack) -> Cluster:
-        store, observers, dcs = shape
-        kind = "".join(("-observers" if observers else "", "-dcs" if dcs > 1 else ""))
-        name = f"{_LOCK}-{store}{kind}"
+    def _make(self, key: CellKey, stack: ExitStack) -> Cluster:
+        name, mode = _cluster_name(key), mode_of(key)
         self._say(f"{name}: made for this run")
         self._remove(name)  # what a run that was killed left, in whatever state
         stack.callback(self._remove, name)
-        spec = ClusterSpec(name, store, nodes=_NODES * dcs, ttl=_TTL, observers=observers, dcs=dcs)
-        self._clusters[shape] = cluster = self._haops.up(spec)
+        self._clusters[name] = cluster = self._haops.up(
+            ClusterSpec(
+                name,
+                key.store,
+                nodes=_NODES * mode.dcs,
+                ttl=_TTL,
+                observers=mode.observers,
+                dcs=mode.dcs,
+            )
+        )
         return cluster
 
-    def _discard(self, cluster: Cluster) -> None:
-        self._clusters = {s: c for s, c in self._clusters.items() if c.name != cluster.name}
-        self._remove(cluster.name)
+    def _discard(self, name: str) -> None:
+        self._clusters.pop(name, None)
+        self._remove(name)
 
     def _remove(self, name: str) -> None:
         if name in self._haops.state.names():
             self._haops.down(name, keep_volumes=False)
-
-    def _await_healthy(self, cluster: Cluster) -> Snapshot:
-        return wait_until(
-            lambda: self._haops.observe(cluster),
-            lambda seen: seen.verdict is Verdict.HEALTHY,
-            what=f"{cluster.name} to be healthy",
-            deadline_s=_HEALTHY_S,
-            interval_s=0.25,
-            describe=lambda seen: f"{seen.verdict}: {'; '.join(seen.reasons)}",
-        )
 
     def _await_facts(self, cluster: Cluster, mode: Mode) -> None:
         """The servers themselves must say that they are as the mode needs them."""
@@ -260,6 +243,13 @@ class MatrixRun:
             interval_s=0.25,
             describe=lambda missing: "; ".join(f"{f.node}: {f.what} {f.found}" for f in missing),
         )
+
+
+def _cluster_name(key: CellKey) -> str:
+    """One cluster for all cells that need the same shape."""
+    mode = mode_of(key)
+    kind = "".join(("-observers" if mode.observers else "", "-dcs" if mode.dcs > 1 else ""))
+    return f"{_LOCK}-{key.store}{kind}"
 
 
 def _with_fault(playbook: Playbook, fault: FaultKind) -> Playbook:

@@ -17,7 +17,7 @@ from haops.drills.result import DrillVerdict, Trial, TrialEvent
 from haops.drills.trial import Marks, Record
 from haops.faults.catalogue import FaultKind
 from haops.history.record import History, Kind, Outcome
-from haops.matrix.cells import CellTrial, Consistency, Recovery, WindowOperation
+from haops.matrix.cells import CellTrial, Recovery, WindowOperation
 from haops.stores.base import FIRST_ELEMENT, EventKind
 
 _MS: Final = 1e6
@@ -60,7 +60,7 @@ def cell_trial(record: Record, fault: FaultKind, number: int, began: datetime) -
         longest_stale_ms=seen.longest_stale_ns / _MS if seen.stale_reads else None,
         write_availability=availability(record.history, Kind.WRITE, marks),
         read_availability=availability(record.history, Kind.READ, marks),
-        consistency=Consistency(order.verdict.value),
+        consistency=order.verdict,
         consistency_why=_why(order),
         window=_window(order),
         sessions=_sessions(check_sessions(elements, record.found)),

@@ -9,7 +9,8 @@ from kazoo.exceptions import KazooException, LockTimeout
 from kazoo.handlers.threading import KazooTimeoutError
 
 from haops.cluster.spec import Cluster
-from haops.stores.base import OperationFailed, OutcomeUnknown
+from haops.errors import ClusterUnhealthy
+from haops.stores.base import OutcomeUnknown
 from haops.stores.lock import LockRecipe
 from haops.stores.zookeeper.connect import connect
 from haops.stores.zookeeper.topology import voters
@@ -25,7 +26,13 @@ class ZooKeeperLock:
         servers = voters(cluster)
         start = number % len(servers)
         self._client = connect(servers[start:] + servers[:start])
-        self._client.start(timeout=_CONNECT_S)
+        try:
+            self._client.start(timeout=_CONNECT_S)
+        except KazooTimeoutError as error:
+            self._client.close()
+            raise ClusterUnhealthy(
+                f"a client of {cluster.name} could not connect", hint=f"see: haops status {cluster.name}"
+            ) from error
         self._path = f"/haops-{run}/lock"
         self._timeout_s = timeout_s
         self._lock: Any = None
@@ -58,7 +65,7 @@ class ZooKeeperLock:
 
     def close(self) -> None:
         """End the session, and with it whatever is held."""
-        with contextlib.suppress(KazooException, KazooTimeoutError, OperationFailed):
+        with contextlib.suppress(KazooException, KazooTimeoutError):
             self._client.stop()
         self._client.close()
 

@@ -84,7 +84,7 @@ def bench(haops: Lifecycle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     def store(name: StoreName) -> Any:
         real = with_readiness(load(name))
-        modes = replace(real.modes, settle=made.settle, ask=made.ask)
+        modes = replace(real.modes, settle=lambda *about: made.settle(*about), ask=made.ask)
         return replace(real, modes=modes, workload=lambda *_: FakeWorkload())
 
     monkeypatch.setattr(matrix_run, "load_store", store)
@@ -149,6 +149,22 @@ def test_a_cluster_in_pieces_is_made_anew_and_the_next_cell_goes_on(
     assert bench.done() == [("redis/wait-1/none", 1), ("redis/async/none", 1)]
     assert sum(c[0] == "compose_up" for c in runtime.calls) == 2
     assert any("made anew" in words for words in bench.said)
+
+
+def test_a_cluster_that_does_not_come_up_or_cannot_be_set_costs_its_cell_and_not_the_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter([ClusterUnhealthy("redis-2: refused"), None, None, None])
+
+    def settle(cluster: Cluster, mode: Mode) -> tuple[str, ...]:
+        if error := next(calls, None):
+            raise error
+        return ()
+
+    monkeypatch.setattr(bench, "settle", settle)
+    bench.run("async", "wait-1", faults="none")
+    assert sorted(bench.done()) == [("redis/async/none", 1), ("redis/wait-1/none", 1)]
+    assert bench.haops.state.names() == ()
 
 
 def test_a_cell_that_breaks_off_twice_is_left_open(bench: Bench) -> None:
