@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,7 +11,17 @@ from pathlib import Path
 
 from haops.cluster.snapshot import Finding, FindingKind, NodeState, NodeView, Role, Snapshot, Verdict
 from haops.cluster.spec import Cluster, ClusterSpec, Node, Phase, StoreName
-from haops.runtime.port import Companion, Container, ContainerState, Leftovers, LogLine, Moment
+from haops.errors import EnvironmentTrouble
+from haops.runtime.port import (
+    Companion,
+    Container,
+    ContainerState,
+    FileFact,
+    FileToWrite,
+    Leftovers,
+    LogLine,
+    Moment,
+)
 from haops.stores import load
 from haops.stores.base import Readiness, Store
 from haops.wait import Clock
@@ -147,9 +157,9 @@ class FakeRuntime:
     """The `Runtime` in memory.
 
     `fail[method]` holds what the method's next calls raise, one after the other (None: nothing).
-    `answer` is what commands run in a node's container come to. `dies` names nodes that end as soon
-    as they are started; `half` creates only the first node before a failure of `compose_up`, as a
-    crash in the middle does.
+    `disk` has the nodes' files, by node and path; `answer` is what commands run in a node's container
+    come to. `dies` names nodes that end as soon as they are started; `half` creates only the first
+    node before a failure of `compose_up`, as a crash in the middle does.
     """
 
     def __init__(self) -> None:
@@ -165,6 +175,7 @@ class FakeRuntime:
         self.cut_off: set[str] = set()
         self.before_kill: Callable[[], None] = lambda: None
         self.answer: Callable[[str, Sequence[str]], tuple[int, str]] = lambda node, argv: (0, "")
+        self.disk: dict[tuple[str, str], bytes] = {}
         self.moment_ns: Callable[[], int] = lambda: 42
 
     def _call(self, method: str, *about: str) -> None:
@@ -218,6 +229,35 @@ class FakeRuntime:
     def execute(self, cluster: Cluster, node: str, argv: Sequence[str]) -> tuple[int, str]:
         self._call("execute", node, *argv)
         return self.answer(node, argv)
+
+    def files(self, cluster: Cluster, node: str, folder: str) -> tuple[FileFact, ...]:
+        self._call("files", node, folder)
+        start = folder.rstrip("/") + "/"
+        return tuple(
+            FileFact(path.removeprefix(start), len(content), 0)
+            for (at, path), content in sorted(self.disk.items())
+            if at == node and path.startswith(start)
+        )
+
+    def read_file(self, cluster: Cluster, node: str, path: str) -> Iterator[bytes]:
+        self._call("read_file", node, path)
+        if (node, path) not in self.disk:
+            raise EnvironmentTrouble("the engine refused, or is gone", detail=f"no such file {path}")
+        content = self.disk[node, path]
+        return (content[at : at + 4096] for at in range(0, len(content), 4096))
+
+    def write_files(
+        self, cluster: Cluster, node: str, folder: str, files: Iterable[FileToWrite], *, uid: int
+    ) -> None:
+        self._call("write_files", node, folder)
+        for file in files:
+            content = b"".join(file.content)
+            assert len(content) == file.size
+            self.disk[node, f"{folder.rstrip('/')}/{file.path}"] = content
+
+    def doorstep(self, cluster: Cluster) -> str | None:
+        self._call("doorstep")
+        return "127.0.0.1"
 
     def pause(self, cluster: Cluster, node: str) -> Moment:
         self._call("pause", node)

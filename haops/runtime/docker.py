@@ -8,7 +8,7 @@ import logging
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -23,8 +23,17 @@ from haops.errors import (
     ImageUnavailable,
     SubnetTaken,
 )
-from haops.runtime import beside, images, labels, network
-from haops.runtime.port import Companion, Container, ContainerState, Leftovers, LogLine, Moment
+from haops.runtime import archive, beside, images, labels, network
+from haops.runtime.port import (
+    Companion,
+    Container,
+    ContainerState,
+    FileFact,
+    FileToWrite,
+    Leftovers,
+    LogLine,
+    Moment,
+)
 
 Param = ParamSpec("Param")
 Answer = TypeVar("Answer")
@@ -109,9 +118,8 @@ class DockerRuntime:
     @_translated
     def containers(self, cluster: Cluster) -> Mapping[str, Container]:
         """The cluster's containers by node name."""
-        wanted = [f"{labels.CLUSTER}={cluster.name}", f"{labels.OWNER}={cluster.owner}"]
         # The low-level call: the high-level one inspects each container once more.
-        rows = self._client.api.containers(all=True, filters={"label": wanted})
+        rows = self._client.api.containers(all=True, filters={"label": _wanted(cluster)})
         return {c.node: c for c in map(_container, rows) if c.node}
 
     def _handle(self, cluster: Cluster, node: str) -> Any:
@@ -147,6 +155,29 @@ class DockerRuntime:
         """`docker exec`, output and errors as one text."""
         done = self._handle(cluster, node).exec_run(list(argv))
         return int(done.exit_code), done.output.decode(errors="replace")
+
+    @_translated
+    def files(self, cluster: Cluster, node: str, folder: str) -> tuple[FileFact, ...]:
+        """By `find` in the container."""
+        return archive.listing(self._handle(cluster, node), folder)
+
+    @_translated
+    def read_file(self, cluster: Cluster, node: str, path: str) -> Iterator[bytes]:
+        """By the engine's archive of one file, which also a stopped container gives."""
+        return archive.read(self._handle(cluster, node), path)
+
+    @_translated
+    def write_files(
+        self, cluster: Cluster, node: str, folder: str, files: Iterable[FileToWrite], *, uid: int
+    ) -> None:
+        """By a tar that is made while it is sent."""
+        archive.write(self._handle(cluster, node), folder, files, uid)
+
+    @_translated
+    def doorstep(self, cluster: Cluster) -> str | None:
+        """The gateway of the cluster's network, if it is an address of this machine."""
+        rows = self._client.api.networks(filters={"label": _wanted(cluster)})
+        return archive.own_gateway(rows)
 
     @_translated
     def pause(self, cluster: Cluster, node: str) -> Moment:
@@ -259,6 +290,10 @@ class DockerRuntime:
             for config in (network.get("IPAM") or {}).get("Config") or ()
             if config.get("Subnet")
         ]
+
+
+def _wanted(cluster: Cluster) -> list[str]:
+    return [f"{labels.CLUSTER}={cluster.name}", f"{labels.OWNER}={cluster.owner}"]
 
 
 def _container(row: Mapping[str, Any]) -> Container:

@@ -6,7 +6,7 @@ fake, so that every decision above this line can be tested without one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -95,6 +95,29 @@ class Companion:
     joins: tuple[Cluster, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class FileFact:
+    """A file in a node's container.
+
+    Args:
+        path: Relative to the folder that was listed.
+        modified_ns: Unix ns.
+    """
+
+    path: str
+    size: int
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileToWrite:
+    """A file to be: its path in the folder, its exact size and its bytes."""
+
+    path: str
+    size: int
+    content: Iterable[bytes]
+
+
 class Runtime(Protocol):
     """The container engine, as far as haops uses it."""
 
@@ -124,6 +147,27 @@ class Runtime(Protocol):
 
     def execute(self, cluster: Cluster, node: str, argv: Sequence[str]) -> tuple[int, str]:
         """Run a command in the node's container: its exit code and what it printed."""
+        ...
+
+    def files(self, cluster: Cluster, node: str, folder: str) -> tuple[FileFact, ...]:
+        """Every file below a folder of a running node's container, sorted; empty where there is no such folder."""
+        ...
+
+    def read_file(self, cluster: Cluster, node: str, path: str) -> Iterator[bytes]:
+        """A file's bytes, block by block; the container may be stopped."""
+        ...
+
+    def write_files(
+        self, cluster: Cluster, node: str, folder: str, files: Iterable[FileToWrite], *, uid: int
+    ) -> None:
+        """Write files below an existing folder of a node's container, owned by `uid`; streams, in order.
+
+        The container may be stopped: its volumes are written all the same.
+        """
+        ...
+
+    def doorstep(self, cluster: Cluster) -> str | None:
+        """The address of this machine that the cluster's nodes reach, on their own network; None if there is none."""
         ...
 
     def pause(self, cluster: Cluster, node: str) -> Moment:

@@ -22,6 +22,8 @@ MAY: dict[str, set[str]] = {
     "stores": {"haops.cluster", "haops.runtime.port", "haops.health"},
     "faults": {"haops.cluster", "haops.runtime.port"},
     "control": {"haops.cluster", "haops.health", "haops.runtime", "haops.stores", "haops.faults"},
+    "backup": {"haops.cluster", "haops.runtime.port", "haops.stores", "haops.control"},
+    "compare": {"haops.cluster", "haops.runtime.port", "haops.stores", "haops.control", "haops.backup"},
     "history": {"haops.cluster"},
     "checkers": {"haops.history"},
     "drills": {
@@ -31,6 +33,8 @@ MAY: dict[str, set[str]] = {
         "haops.stores",
         "haops.faults",
         "haops.control",
+        "haops.backup",
+        "haops.compare",
         "haops.checkers",
         "haops.history",
     },

@@ -1,0 +1,1 @@
+"""Backups: repository, catalogue, making, verifying, restoring, retention."""

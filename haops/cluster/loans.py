@@ -1,0 +1,73 @@
+"""Loans: settings that haops changes in a server for a while, written down before they are changed.
+
+If the process that borrowed is killed, the record still says what each server had;
+`haops heal` gives it back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from haops.cluster.state import write_atomic
+
+_NAME = "loans.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """One borrowed setting.
+
+    Args:
+        node: The server it was changed in.
+        setting: Its name, as the store's `give_back` understands it.
+        was: What it must be set to again.
+    """
+
+    node: str
+    setting: str
+    was: str
+
+
+class Loans:
+    """One cluster's open loans, a JSON object a line."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / _NAME
+
+    def open(self) -> tuple[Loan, ...]:
+        """What is borrowed right now; a line that cannot be read is passed over."""
+        if not self._path.is_file():
+            return ()
+        found = []
+        for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(json.JSONDecodeError, TypeError):
+                found.append(Loan(**json.loads(line)))
+        return tuple(found)
+
+    def take(self, loan: Loan) -> None:
+        """Write a loan down before the setting is changed; what was borrowed first is what goes back."""
+        known = self.open()
+        if any((k.node, k.setting) == (loan.node, loan.setting) for k in known):
+            return
+        self._write([*known, loan])
+
+    def strike(self, loan: Loan) -> None:
+        """Forget a loan after it was given back."""
+        self._write([k for k in self.open() if (k.node, k.setting) != (loan.node, loan.setting)])
+
+    @contextlib.contextmanager
+    def borrowed(self, loan: Loan) -> Iterator[None]:
+        """Hold a loan; the caller changes the setting inside, and gives it back before the end."""
+        self.take(loan)
+        yield
+        self.strike(loan)
+
+    def _write(self, loans: Sequence[Loan]) -> None:
+        if loans:
+            write_atomic(self._path, "".join(json.dumps(asdict(k)) + "\n" for k in loans))
+        else:
+            self._path.unlink(missing_ok=True)

@@ -1,0 +1,136 @@
+"""Files in and out of containers, as streams, through the engine's tar interface."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import tarfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from haops.errors import EnvironmentTrouble
+from haops.runtime.port import FileFact, FileToWrite
+
+_BLOCK: Final = 512
+_PIECE: Final = 1024 * 1024
+_FILE_TYPES: Final = (tarfile.REGTYPE, tarfile.AREGTYPE)
+
+
+def listing(handle: Any, folder: str) -> tuple[FileFact, ...]:
+    """Every file below a folder; one that goes away meanwhile is not in it."""
+    script = 'cd "$1" 2>/dev/null || exit 0; find . -type f -printf "%s %T@ %P\\0"'
+    done = handle.exec_run(["sh", "-c", script, "_", folder])
+    return tuple(sorted(_facts(done.output.decode(errors="replace")), key=lambda fact: fact.path))
+
+
+def _facts(said: str) -> Iterator[FileFact]:
+    for line in said.split("\0"):
+        size, _, rest = line.partition(" ")
+        moment, _, path = rest.partition(" ")
+        seconds, _, fraction = moment.partition(".")
+        if size.isdigit() and seconds.isdigit() and path:
+            yield FileFact(path, int(size), int(seconds) * 1_000_000_000 + int(fraction.ljust(9, "0")[:9]))
+
+
+def read(handle: Any, path: str) -> Iterator[bytes]:
+    """One file's bytes; the request ends when the reader does."""
+    stream, _ = handle.get_archive(path, chunk_size=_PIECE)
+    return _content(iter(stream), path)
+
+
+def _content(stream: Iterator[bytes], path: str) -> Iterator[bytes]:
+    """The bytes of a tar's first regular file."""
+    held = bytearray()
+
+    def fill(size: int) -> bytes:
+        while len(held) < size:
+            piece = next(stream, None)
+            if piece is None:
+                raise EnvironmentTrouble(f"the engine's copy of {path} broke off")
+            held.extend(piece)
+        taken = bytes(held[:size])
+        del held[:size]
+        return taken
+
+    while True:
+        info = tarfile.TarInfo.frombuf(fill(_BLOCK), "utf-8", "surrogateescape")
+        if info.type in _FILE_TYPES:
+            break
+        fill(-(-info.size // _BLOCK) * _BLOCK)  # a header of long names or of extended attributes
+    left = info.size
+    while left:
+        if not held:
+            held.extend(fill(1))
+        taken = bytes(held[:left])
+        del held[: len(taken)]
+        left -= len(taken)
+        yield taken
+
+
+def write(handle: Any, folder: str, files: Iterable[FileToWrite], uid: int) -> None:
+    """Files as one tar, which the engine unpacks as it comes."""
+    if not handle.put_archive(folder, _packed(files, uid)):
+        raise EnvironmentTrouble(f"the engine could not write to {folder}")
+
+
+def _packed(files: Iterable[FileToWrite], uid: int) -> Iterator[bytes]:
+    made: set[str] = set()
+    for file in files:
+        yield from _folders(file.path, made, uid)
+        info = _header(file.path, uid)
+        info.size, info.mode = file.size, 0o640
+        yield info.tobuf(tarfile.PAX_FORMAT)
+        written = 0
+        for piece in file.content:
+            written += len(piece)
+            yield piece
+        if written != file.size:
+            raise EnvironmentTrouble(f"{file.path} has {written} bytes, not the {file.size} it should have")
+        if rest := -file.size % _BLOCK:
+            yield bytes(rest)
+    yield bytes(2 * _BLOCK)
+
+
+def _folders(path: str, made: set[str], uid: int) -> Iterator[bytes]:
+    steps = path.split("/")[:-1]
+    for depth in range(1, len(steps) + 1):
+        folder = "/".join(steps[:depth])
+        if folder not in made:
+            made.add(folder)
+            info = _header(folder, uid)
+            info.type, info.mode = tarfile.DIRTYPE, 0o750
+            yield info.tobuf(tarfile.PAX_FORMAT)
+
+
+def _header(path: str, uid: int) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(path)
+    info.uid = info.gid = uid
+    info.mtime = int(time.time())
+    return info
+
+
+def own_gateway(networks: Sequence[Mapping[str, Any]]) -> str | None:
+    """The first gateway that this machine can listen at: with a remote engine there is none."""
+    for network in networks:
+        for config in (network.get("IPAM") or {}).get("Config") or ():
+            if (address := _gateway(config)) and _is_here(address):
+                return address
+    return None
+
+
+def _gateway(config: Mapping[str, Any]) -> str | None:
+    """As the engine tells it, or the subnet's first address, which is the engine's own choice."""
+    if gateway := config.get("Gateway"):
+        return str(gateway)
+    subnet = config.get("Subnet")
+    return str(ipaddress.ip_network(subnet)[1]) if subnet else None
+
+
+def _is_here(address: str) -> bool:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
