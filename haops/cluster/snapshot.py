@@ -165,10 +165,10 @@ class Snapshot:
             n for n in self.nodes if n.role in roles and n.state in (NodeState.UP, NodeState.SYNCING)
         )
 
-    def plus(self, finding: Finding) -> Snapshot:
-        """The same with one more finding: no longer healthy."""
+    def plus(self, *findings: Finding) -> Snapshot:
+        """The same with further findings (one at least): no longer healthy."""
         worse = Verdict.DEGRADED if self.verdict is Verdict.HEALTHY else self.verdict
-        return replace(self, verdict=worse, findings=(*self.findings, finding))
+        return replace(self, verdict=worse, findings=(*self.findings, *findings))
 
 
 def verdict_of(findings: Sequence[Finding], *, serving: bool, blind: bool = False) -> Verdict:

@@ -14,10 +14,12 @@ from datetime import UTC, datetime
 from threading import Event
 from typing import Final
 
-from haops.cluster.snapshot import Finding, FindingKind, Snapshot, Verdict
+from haops.cluster.loans import Loans
+from haops.cluster.snapshot import Snapshot, Verdict
 from haops.cluster.spec import Cluster, ClusterSpec, Node, Phase
 from haops.cluster.state import StateDir
-from haops.control.journal import Journal, last_open, unfinished
+from haops.control.cut_off import cut_off
+from haops.control.loans import give_back_loans
 from haops.control.progress import NodeProgress, Report, silent
 from haops.errors import (
     AddressTaken,
@@ -320,25 +322,25 @@ class Lifecycle:
                 self.state.forget(garbage.cluster)
 
     def heal(self, cluster: Cluster) -> tuple[str, ...]:
-        """Start what is stopped, thaw what is frozen, join what is cut off. Returns the nodes healed."""
+        """Start what is stopped, thaw what is frozen, join what is cut off, give back what was borrowed.
+
+        Returns the nodes healed.
+        """
         with self.state.lock(cluster.name, "heal"):
-            ledger = Ledger(self.state.cluster_dir(cluster.name))
+            folder = self.state.cluster_dir(cluster.name)
+            ledger = Ledger(folder)
             healed = heal(self.runtime, cluster, ledger.open_faults())
             ledger.clear()
-        return tuple(sorted(healed))
+            returned = give_back_loans(cluster, self.runtime, Loans(folder))
+        return tuple(sorted({*healed, *returned}))
 
     def observe(self, cluster: Cluster) -> Snapshot:
         """One look at a cluster, with its containers' states where the engine tells them."""
         snapshot = load(cluster.store).observe(cluster, self.containers(cluster))
-        return self._with_unfinished(cluster, snapshot)
-
-    def _with_unfinished(self, cluster: Cluster, snapshot: Snapshot) -> Snapshot:
-        """A plan that was cut off is a reason against a cluster, however well it serves."""
-        record = last_open(Journal(self.state.cluster_dir(cluster.name)).read())
-        if record is None or self.state.locked(cluster.name):
+        found = tuple(cut_off(cluster.name, self.state.cluster_dir(cluster.name)))
+        if not found or self.state.locked(cluster.name):
             return snapshot
-        text = f"{unfinished(record)}: finish it or have it put back by: haops heal {cluster.name}"
-        return snapshot.plus(Finding(FindingKind.CUT_OFF, text, record.plan.source))
+        return snapshot.plus(*found)
 
     def containers(self, cluster: Cluster) -> Mapping[str, Container]:
         """The cluster's containers by node."""

@@ -14,6 +14,7 @@ from haops import __version__
 from haops.cluster.snapshot import Snapshot
 from haops.cluster.spec import Cluster, ClusterSpec, Phase, StoreName
 from haops.cluster.state import disk_trouble
+from haops.control.healthy import await_healthy
 from haops.control.lifecycle import Lifecycle
 from haops.drills.load import LoadPlan
 from haops.drills.measure import spread
@@ -26,7 +27,7 @@ from haops.drills.result import (
     Trial,
     combine,
 )
-from haops.drills.trial import TrialRun, await_healthy, run_trial
+from haops.drills.trial import TrialRun, run_trial
 from haops.errors import BadInput, HaopsError
 from haops.history.files import save
 from haops.stores import load as load_store

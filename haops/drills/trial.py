@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from haops.checkers.elements import Elements, check_elements
-from haops.cluster.snapshot import Snapshot, Verdict
 from haops.cluster.spec import Cluster
+from haops.control.healthy import await_healthy
 from haops.control.lifecycle import Lifecycle
 from haops.drills import measure
 from haops.drills.load import LoadGenerator, LoadPlan
@@ -25,7 +25,6 @@ from haops.history.record import History, Kind, Outcome, read_back
 from haops.runtime.port import Moment
 from haops.stores import load as load_store
 from haops.stores.base import FIRST_ELEMENT, EventKind, StoreEvent, Workload
-from haops.wait import wait_until
 
 _LISTED_IDS: Final = 1000
 _POLL_S: Final = 0.05
@@ -143,22 +142,6 @@ def _await_detection(trial: TrialRun, fault_ns: int, deadline_s: float) -> None:
         if any(event.kind is EventKind.DETECTED for event in _told(trial, fault_ns)):
             return
         time.sleep(_LOG_POLL_S)
-
-
-def await_healthy(haops: Lifecycle, cluster: Cluster, deadline_s: float) -> Snapshot:
-    """Wait until nothing is to be said against a cluster.
-
-    Raises:
-        DeadlineExceeded: Something still is; says what.
-    """
-    return wait_until(
-        lambda: haops.observe(cluster),
-        lambda seen: seen.verdict is Verdict.HEALTHY,
-        what=f"{cluster.name} to be healthy",
-        deadline_s=deadline_s,
-        interval_s=0.25,
-        describe=lambda seen: f"{seen.verdict}: {'; '.join(seen.reasons)}",
-    )
 
 
 def _await_rejoin(trial: TrialRun, deadline_s: float) -> int | None:

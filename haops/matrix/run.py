@@ -12,10 +12,11 @@ from typing import Final
 
 from haops.cluster.snapshot import Snapshot
 from haops.cluster.spec import Cluster, ClusterSpec, StoreName
+from haops.control.healthy import await_healthy
 from haops.control.lifecycle import Lifecycle
 from haops.drills.load import LoadPlan
 from haops.drills.playbook import Playbook, read
-from haops.drills.trial import TrialRun, await_healthy, run_trial
+from haops.drills.trial import TrialRun, run_trial
 from haops.errors import (
     BadInput,
     ClusterUnhealthy,

@@ -37,6 +37,7 @@ class Operation(StrEnum):
     REPAIR = "repair"
     DECOMMISSION = "decommission"
     DEMOTE = "demote"
+    RESTORE = "restore"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from haops.stores.cassandra.readiness import readiness
 from haops.stores.cassandra.ring import Ring, answers, quiet_clients
 from haops.stores.cassandra.topology import replaced, without
 from haops.stores.plan import Step, StepFailed, Tools
+from haops.stores.rebuild import FORGET, LAY_OUT
 from haops.stores.restart import AWAIT, READY_S, START, STOP, Restarter
 from haops.wait import wait_until
 
@@ -71,8 +72,8 @@ class CassandraConductor:
             AWAIT: self._await,
             plans.OPEN: self._open,
             plans.GIVEN_UP: self._given_up,
-            plans.FORGET: self._forget,
-            plans.LAY_OUT: self._lay_out,
+            FORGET: self._forget,
+            LAY_OUT: self._lay_out,
             plans.JOIN: self._join,
             plans.COMPARE: self._compare,
             plans.REPAIR: self._repair,
@@ -305,7 +306,7 @@ class CassandraConductor:
     def put_back(self, done: Sequence[Step], failed: Step) -> str:
         """Bring every node that was touched back into service, or say why that cannot be."""
         node, verbs = failed.node or "", [s.verb for s in (*done, failed)]
-        if plans.FORGET in verbs and plans.STRIKE not in verbs:
+        if FORGET in verbs and plans.STRIKE not in verbs:
             return self._give_up_replacing(node, verbs)
         if plans.STRIKE in verbs:
             raise StepFailed(

@@ -12,6 +12,7 @@ from haops.stores.base import only
 from haops.stores.cassandra import plan as plans
 from haops.stores.cassandra.conductor import CassandraConductor
 from haops.stores.plan import Conductor, Control, Operation, Plan, Step, Tools
+from haops.stores.rebuild import LAY_OUT
 from haops.stores.restart import STOP
 
 
@@ -65,8 +66,8 @@ def _may_stay(acting: CassandraConductor, plan: Plan, verbs: Sequence[str]) -> b
 
 def _from(verbs: Sequence[str]) -> int:
     """The step to go on with; a container that died meanwhile is started by laying it out once more."""
-    if plans.LAY_OUT in verbs:
-        return verbs.index(plans.LAY_OUT)
+    if LAY_OUT in verbs:
+        return verbs.index(LAY_OUT)
     return len(verbs) - 1
 
 
@@ -92,5 +93,9 @@ CONTROL = Control(
     },
     conductor=conductor,
     mend=mend,
-    instead={Operation.SWITCHOVER: _NO_PRIMARY, Operation.FAILOVER: _NO_PRIMARY},
+    instead={
+        Operation.SWITCHOVER: _NO_PRIMARY,
+        Operation.FAILOVER: _NO_PRIMARY,
+        Operation.RESTORE: "a backup is named: haops restore BACKUP --to NAME",
+    },
 )

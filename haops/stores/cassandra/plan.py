@@ -13,14 +13,13 @@ from haops.cluster.snapshot import NodeState, NodeView, Snapshot
 from haops.cluster.spec import Cluster
 from haops.stores.cassandra.topology import copies_by_dc, copies_of, datacenter, holders, quorum
 from haops.stores.plan import Intent, NotPlannable, Operation, Plan, Step
+from haops.stores.rebuild import forget_step, lay_out_step
 from haops.stores.restart import AWAIT, START, STOP
 
 CLOSE: Final = "close"
 DRAIN: Final = "drain"
 OPEN: Final = "open"
 GIVEN_UP: Final = "given-up"
-FORGET: Final = "forget"
-LAY_OUT: Final = "lay-out"
 JOIN: Final = "join"
 COMPARE: Final = "compare"
 REPAIR: Final = "repair"
@@ -156,8 +155,8 @@ def replace(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
         target=None,
         steps=(
             Step(GIVEN_UP, name, f"wait until all others have given {name} up"),
-            Step(FORGET, name, f"remove the container of {name} and its disk"),
-            Step(LAY_OUT, name, f"create {name} anew, in its own place, with an empty disk"),
+            forget_step(name),
+            lay_out_step(name),
             Step(JOIN, name, f"wait until {name} has streamed its copies and joined"),
             _await(name),
             *_repair(name),
@@ -220,7 +219,7 @@ def decommission(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
             Step(CLOSE, name, f"close {name} to clients"),
             Step(LEAVE, name, f"let {name} stream its data to the others and leave the ring"),
             Step(STRIKE, name, f"take {name} off the cluster's record"),
-            Step(FORGET, name, f"remove the container of {name} and its disk"),
+            forget_step(name),
         ),
         risk=f"nothing acknowledged is lost; {name} and its disk are removed for good, and the {len(here)} others "
         f"{'there ' if len(by_dc) > 1 else ''}have more data each; a ring of haops does not grow again",

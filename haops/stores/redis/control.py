@@ -20,6 +20,7 @@ CONTROL = Control(
         Operation.SWITCHOVER: plans.switchover,
         Operation.FAILOVER: plans.failover,
         Operation.RESTART: plans.restart,
+        Operation.REPLACE: plans.replace,
     },
     conductor=conductor,
     mend=mend,
@@ -27,8 +28,8 @@ CONTROL = Control(
     instead={
         Operation.DRAIN: "move the primary's role away from the node: haops switchover",
         Operation.RESUME: "a replica needs none",
-        Operation.REPLACE: "an empty replica copies everything by itself: haops heal starts it",
         Operation.REPAIR: "a replica is a byte for byte copy; restart it to have it copied anew",
+        Operation.RESTORE: "a backup is named: haops restore BACKUP --to NAME",
         Operation.DECOMMISSION: "take the cluster down and bring it up with fewer nodes",
     },
 )

@@ -10,6 +10,7 @@ from typing import Final
 
 from haops.cluster.spec import Cluster, Node
 from haops.stores.plan import Conductor, Operation, Plan, Step, StepFailed, Tools
+from haops.stores.rebuild import FORGET, LAY_OUT, Rebuilder
 from haops.stores.redis import plan as plans
 from haops.stores.redis.links import Links
 from haops.stores.redis.readiness import readiness
@@ -37,6 +38,7 @@ class RedisConductor:
         self._servers = Servers(cluster, links)
         self._sentinels = Sentinels(cluster, links)
         self._restarter = Restarter(cluster, tools.runtime, readiness)
+        self._rebuilder = Rebuilder(cluster, tools)
         self._mandate: Mandate | None = None
         self._full_copies: int | None = None
         self._acts: Mapping[str, Callable[[str], str]] = {
@@ -51,6 +53,8 @@ class RedisConductor:
             plans.DEMOTE: self._demote,
             plans.SETTLE: self._settle,
             plans.REJOIN: self._rejoin,
+            FORGET: self._forget,
+            LAY_OUT: self._rebuilder.lay_out,
             STOP: self._stop,
             START: self._restarter.start,
             AWAIT: self._await,
@@ -132,6 +136,10 @@ class RedisConductor:
         self._links[node].close()
         return self._restarter.stop(node)
 
+    def _forget(self, node: str) -> str:
+        self._links[node].close()
+        return self._rebuilder.forget(node)
+
     def _await(self, node: str) -> str:
         said = self._restarter.await_ready()
         self._links.revive()  # what comes next may need the restarted node
@@ -143,6 +151,8 @@ class RedisConductor:
 
     def put_back(self, done: Sequence[Step], failed: Step) -> str:
         """The old primary serves again, unless the role has moved; then the move is finished."""
+        if self._plan.operation is Operation.REPLACE:
+            return f"the others serve; try again: haops node replace {self._cluster.name} {failed.node}"
         if failed.verb in (STOP, START, AWAIT) and failed.node:
             # Of a rolling restart: the role has moved, or was not to move yet.
             self._restarter.start(failed.node)
@@ -324,6 +334,7 @@ def conductor(cluster: Cluster, tools: Tools, plan: Plan) -> Iterator[Conductor]
 
 def mend(cluster: Cluster, tools: Tools, plan: Plan, begun: Sequence[Step]) -> str:
     """Finish a move whose candidate is promoted, else put the old primary back; start what was stopped."""
+    Rebuilder(cluster, tools).go_on(begun)
     for step in begun:
         if step.verb == STOP and step.node:
             tools.runtime.start(cluster, step.node)

@@ -7,6 +7,7 @@ from typing import Final
 
 from haops.cluster.snapshot import NodeState, NodeView, Role, Snapshot
 from haops.cluster.spec import Cluster
+from haops.stores import rebuild
 from haops.stores.plan import Candidate, Intent, NotPlannable, Operation, Plan, Step, lacking
 from haops.stores.restart import AWAIT, START, STOP
 
@@ -146,6 +147,36 @@ def restart(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
         steps=tuple(steps),
         risk="nothing acknowledged is lost"
         + ("; writes stand still for some 30 ms while the primary's role moves" if moves else ""),
+    )
+
+
+def replace(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
+    """Build a replica that lost its disk anew; it copies everything from the primary.
+
+    Raises:
+        NotPlannable: It is the primary, a Sentinel, or there is no primary to copy from.
+    """
+    name = intent.node or ""
+    if name not in {n.name for n in cluster.servers}:
+        raise NotPlannable(
+            f"{name or 'nothing'} has no copy of the data",
+            hint=f"could be: {', '.join(n.name for n in cluster.servers)}",
+        )
+    source = _one_primary(snapshot)
+    if source.name == name:
+        raise NotPlannable(
+            f"{name} is the primary: its disk is the one to copy from",
+            hint=f"move its role first: haops switchover {cluster.name}",
+        )
+    _voters(cluster, snapshot)
+    return Plan(
+        cluster=cluster.name,
+        operation=Operation.REPLACE,
+        source=name,
+        target=None,
+        steps=rebuild.steps(name, f"wait until {name} has copied everything from {source.name}"),
+        risk=f"the disk of {name} is removed for good; {source.name} has every byte of it. Until the copy is "
+        "whole there is one replica less",
     )
 
 

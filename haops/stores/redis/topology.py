@@ -8,6 +8,7 @@ from typing import Final
 
 from haops.cluster.spec import Cluster, ClusterSpec, Node, NodeKind
 from haops.stores.base import NodePlan
+from haops.stores.rebuild import is_rebuilt
 
 PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
@@ -32,5 +33,8 @@ def sentinel_id(cluster: Cluster, node: Node) -> str:
 
 
 def render_context(cluster: Cluster) -> Mapping[str, object]:
-    """The Sentinels' ids, so that they know each other from the start instead of meeting one by one."""
-    return {"sentinel_ids": {n.name: sentinel_id(cluster, n) for n in cluster.sentinels}}
+    """The Sentinels' ids, so that they know each other from the start, and the servers that were built anew."""
+    return {
+        "sentinel_ids": {n.name: sentinel_id(cluster, n) for n in cluster.sentinels},
+        "rebuilt": [n.name for n in cluster.servers if is_rebuilt(n)],
+    }

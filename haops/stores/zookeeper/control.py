@@ -13,6 +13,7 @@ from haops.errors import DeadlineExceeded
 from haops.runtime.port import ContainerState, Runtime
 from haops.stores.base import only
 from haops.stores.plan import Conductor, Control, Operation, Plan, Step, StepFailed, Tools
+from haops.stores.rebuild import FORGET, LAY_OUT, Rebuilder
 from haops.stores.restart import AWAIT, START, STOP, Restarter
 from haops.stores.zookeeper import plan as plans
 from haops.stores.zookeeper.handover import Superuser
@@ -35,9 +36,10 @@ def primary(snapshot: Snapshot) -> str:
 class ZooKeeperConductor:
     """Carries out the steps that move a leader or restart servers."""
 
-    def __init__(self, cluster: Cluster, runtime: Runtime, plan: Plan) -> None:
+    def __init__(self, cluster: Cluster, tools: Tools, plan: Plan) -> None:
         self._cluster = cluster
-        self._runtime = runtime
+        self._runtime = runtime = tools.runtime
+        self._rebuilder = Rebuilder(cluster, tools)
         self._plan = plan
         self._restarter = Restarter(cluster, runtime, readiness)
         self._superuser: Superuser | None = None
@@ -46,6 +48,8 @@ class ZooKeeperConductor:
             plans.HAND_OVER: self._hand_over,
             plans.THAW: self._thaw,
             plans.LEADS: self._leads,
+            FORGET: self._forget,
+            LAY_OUT: self._rebuilder.lay_out,
             STOP: self._stop,
             START: self._restarter.start,
             AWAIT: lambda _: self._restarter.await_ready(),
@@ -62,6 +66,8 @@ class ZooKeeperConductor:
 
     def put_back(self, done: Sequence[Step], failed: Step) -> str:
         """Let every server run that the plan held or stopped; a role that has moved stays moved."""
+        if self._plan.operation is Operation.REPLACE:
+            return f"the others serve; try again: haops node replace {self._cluster.name} {failed.node}"
         return make_whole(self._cluster, self._runtime, (*done, failed))
 
     def _session(self) -> Superuser:
@@ -108,6 +114,10 @@ class ZooKeeperConductor:
     def _stop(self, node: str) -> str:
         self._check_spare(node)
         return self._restarter.stop(node)
+
+    def _forget(self, node: str) -> str:
+        self._check_spare(node)
+        return self._rebuilder.forget(node)
 
     def _check_spare(self, node: str) -> None:
         """The plan's snapshot may be minutes old: a majority must be left without `node` now."""
@@ -157,7 +167,7 @@ def make_whole(cluster: Cluster, runtime: Runtime, begun: Sequence[Step]) -> str
 @contextmanager
 def conductor(cluster: Cluster, tools: Tools, plan: Plan) -> Iterator[Conductor]:
     """A plan's steps; the superuser's session is opened by the step that needs it."""
-    carrier = ZooKeeperConductor(cluster, tools.runtime, plan)
+    carrier = ZooKeeperConductor(cluster, tools, plan)
     try:
         yield carrier
     finally:
@@ -169,6 +179,7 @@ def mend(cluster: Cluster, tools: Tools, plan: Plan, begun: Sequence[Step]) -> s
 
     A hand-over is one transaction of the ensemble's: it was done or not, and needs no mending.
     """
+    Rebuilder(cluster, tools).go_on(begun)
     said = make_whole(cluster, tools.runtime, begun)
     stopped = {s.node for s in begun if s.verb == STOP}
     left = [s.node for s in plan.steps if s.verb == STOP and s.node and s.node not in stopped]
@@ -179,7 +190,11 @@ _ELECTS: Final = "ZooKeeper elects by itself as soon as a majority runs"
 _NODE: Final = "a server that was away takes what it missed from the leader by itself"
 
 CONTROL = Control(
-    plans={Operation.SWITCHOVER: plans.switchover, Operation.RESTART: plans.restart},
+    plans={
+        Operation.SWITCHOVER: plans.switchover,
+        Operation.RESTART: plans.restart,
+        Operation.REPLACE: plans.replace,
+    },
     conductor=conductor,
     mend=mend,
     instead={
@@ -187,8 +202,8 @@ CONTROL = Control(
         Operation.DRAIN: "a server needs no draining, its clients go to another one; to move the leader's "
         "role away: haops switchover NAME",
         Operation.RESUME: f"{_NODE}; to start it: haops heal NAME",
-        Operation.REPLACE: f"{_NODE}; to start it on the disk that it has: haops heal NAME",
         Operation.REPAIR: f"{_NODE}; copies differ by what is on its way, never for good",
+        Operation.RESTORE: "a backup is named: haops restore BACKUP --to NAME",
         Operation.DECOMMISSION: "an ensemble keeps the servers that it was made with; another size: "
         "haops down NAME, then haops up zookeeper --nodes N",
     },

@@ -16,6 +16,7 @@ from typing import Final
 
 from haops.cluster.snapshot import NodeState, NodeView, Role, Snapshot
 from haops.cluster.spec import Cluster
+from haops.stores import rebuild
 from haops.stores.plan import Candidate, Intent, NotPlannable, Operation, Plan, Step, lacking
 from haops.stores.restart import AWAIT, START, STOP
 
@@ -103,6 +104,36 @@ def restart(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
         risk=f"{_MOVE_RISK}; else only clients of the server that restarts have to reconnect"
         if moves
         else _RESTART_RISK,
+    )
+
+
+def replace(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
+    """Build a follower that lost its disk anew; it takes a snapshot from the leader.
+
+    A server that forgot what it had acknowledged may not be counted on in an election: all
+    others must be up, so that what it forgot is with one that would win.
+
+    Raises:
+        NotPlannable: It leads, or another server is not up.
+    """
+    name = intent.node or ""
+    if not name:
+        raise NotPlannable("replace needs a node", hint=f"see: haops status {cluster.name}")
+    leader = _one_leader(snapshot)
+    if leader.name == name:
+        raise NotPlannable(
+            f"{name} leads: its disk is the one to copy from",
+            hint=f"move its role first: haops switchover {cluster.name}",
+        )
+    _spare(cluster, snapshot, name, alone=True)
+    return Plan(
+        cluster=cluster.name,
+        operation=Operation.REPLACE,
+        source=name,
+        target=None,
+        steps=rebuild.steps(name, f"wait until {name} has a snapshot from {leader.name} and is in sync"),
+        risk=f"the disk of {name} is removed for good; what was acknowledged is with the others. Until it is in "
+        "sync one more failure may cost the majority",
     )
 
 

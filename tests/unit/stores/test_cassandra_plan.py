@@ -17,6 +17,7 @@ from haops.stores import load
 from haops.stores.cassandra import plan as plans
 from haops.stores.cassandra.topology import holders, render_context, replaced, replication, without
 from haops.stores.plan import Intent, NotPlannable, Operation, Plan
+from haops.stores.rebuild import FORGET, LAY_OUT
 from haops.stores.restart import AWAIT, START, STOP
 
 ON_NODE = (
@@ -81,10 +82,10 @@ def test_steps_of_the_other_operations() -> None:
     assert verbs(planned(Operation.RESUME, states=down)) == [plans.OPEN, AWAIT]
     assert verbs(planned(Operation.REPAIR)) == [plans.COMPARE, plans.REPAIR]
     assert verbs(planned(Operation.REPLACE, states=down)) == [
-        plans.GIVEN_UP, plans.FORGET, plans.LAY_OUT, plans.JOIN, AWAIT, plans.COMPARE, plans.REPAIR,
+        plans.GIVEN_UP, FORGET, LAY_OUT, plans.JOIN, AWAIT, plans.COMPARE, plans.REPAIR,
     ]  # fmt: skip
     assert verbs(planned(Operation.DECOMMISSION, nodes=4)) == [
-        plans.CLOSE, plans.LEAVE, plans.STRIKE, plans.FORGET,
+        plans.CLOSE, plans.LEAVE, plans.STRIKE, FORGET,
     ]  # fmt: skip
 
 
@@ -164,7 +165,7 @@ def test_no_plan_takes_a_range_below_quorum(nodes: int, operation: Operation, da
     up = {name for i, name in enumerate(names, start=1) if down.get(i, NodeState.UP) is NodeState.UP}
     quorum = replication(nodes) // 2 + 1
     for step in plan.steps:
-        if step.verb in (plans.CLOSE, plans.DRAIN, STOP, plans.FORGET):
+        if step.verb in (plans.CLOSE, plans.DRAIN, STOP, FORGET):
             up.discard(step.node or "")
             for keepers in holders(cluster).values():
                 if step.node in keepers:

@@ -203,7 +203,6 @@ def test_a_leader_whose_followers_are_not_in_sync_is_not_restarted() -> None:
         (Operation.FAILOVER, "ZooKeeper elects by itself"),
         (Operation.DRAIN, "haops switchover"),
         (Operation.RESUME, "haops heal"),
-        (Operation.REPLACE, "haops heal"),
         (Operation.REPAIR, "by itself"),
         (Operation.DECOMMISSION, "--nodes N"),
     ],

@@ -1,0 +1,274 @@
+"""Restoring an archive into a cluster: what is in the way, stage by stage, resumable after a crash."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from haops.cluster.loans import Loans
+from haops.cluster.spec import Cluster
+from haops.control.execute import operator
+from haops.control.half_restored import HalfRestored, RestoreFile
+from haops.control.healthy import await_healthy
+from haops.control.journal import Journal, Outcome
+from haops.control.lifecycle import Lifecycle
+from haops.control.loans import give_back_loans
+from haops.errors import BadInput, Busy
+from haops.stores import load_backing
+from haops.stores.backup import (
+    Advance,
+    Archive,
+    BackupTools,
+    NotRestorable,
+    Restorer,
+    RestoreWish,
+    Stage,
+)
+from haops.stores.plan import Operation, Plan, Step
+
+# After a restore every copy is made anew: as long as a first start may take.
+_HEALTHY_S: Final = 180.0
+# Marks go to the disk this often: what was done since is done once more after a crash.
+_MARK_S: Final = 0.5
+
+
+class NotEmpty(BadInput):
+    """The target holds something where the restore would write, and nothing was said about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stage of a restore is (`done` of `stage.total` units)."""
+
+    stage: Stage
+    done: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOrder:
+    """What to restore, and what may happen to what is there.
+
+    Args:
+        repository: Where the backup is, in the operator's words; kept for `status`.
+        wipe: Remove what is in the way first.
+        resume: Go on with a restore that was cut off.
+        reason: Why, for the journal.
+        report: Hears of each step forward.
+    """
+
+    wish: RestoreWish = field(default_factory=RestoreWish)
+    repository: str = ""
+    wipe: bool = False
+    resume: bool = False
+    reason: str = "asked for at the prompt"
+    report: Callable[[Progress], None] = field(default=lambda _: None)
+
+
+@dataclass(frozen=True, slots=True)
+class StageDone:
+    """A stage and what it took (seconds); `done` counts its units, those before a resumption included."""
+
+    stage: Stage
+    done: int
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """How a restore went.
+
+    Args:
+        healthy_s: Until the cluster was healthy again, after the last stage.
+        took_s: In all.
+    """
+
+    backup: str
+    cluster: str
+    stages: tuple[StageDone, ...]
+    healthy_s: float
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a restore would do, for `--dry-run` and for the question before it."""
+
+    in_the_way: tuple[str, ...]
+    stages: tuple[Stage, ...]
+
+
+def check_fits(cluster: Cluster, archive: Archive) -> None:
+    """Refuse a backup of another store.
+
+    Raises:
+        NotRestorable: It is one.
+    """
+    if archive.store is not cluster.store:
+        raise NotRestorable(
+            f"backup {archive.id} is of {archive.store}, cluster {cluster.name} is of {cluster.store}",
+            hint="see: haops backup list, haops ls",
+        )
+
+
+def look(haops: Lifecycle, cluster: Cluster, archive: Archive, wish: RestoreWish) -> Outlook:
+    """What a restore would meet and do; changes nothing.
+
+    Raises:
+        NotRestorable: It cannot be restored so.
+    """
+    check_fits(cluster, archive)
+    with load_backing(cluster.store).restorer(cluster, _tools(haops, cluster), archive, wish) as restorer:
+        return Outlook(restorer.in_the_way(), tuple(restorer.stages()))
+
+
+def restore(haops: Lifecycle, cluster: Cluster, archive: Archive, order: RestoreOrder) -> Restored:
+    """Restore an archive; returns when the cluster is healthy again.
+
+    Raises:
+        NotRestorable: It cannot be restored so; nothing was touched.
+        NotEmpty: Something is in the way and neither wipe nor merge was asked for; nothing was touched.
+        Busy: Another process is at work on the cluster, or an earlier restore was cut off.
+        RestoreFailed: A server refused; what was done stays, `resume` goes on.
+    """
+    check_fits(cluster, archive)
+    began = time.monotonic()
+    with haops.state.lock(cluster.name, f"restore of {archive.id}"):
+        folder = haops.state.cluster_dir(cluster.name)
+        run = _Run(order, RestoreFile(folder), _begun(RestoreFile(folder), archive, order))
+        give_back_loans(cluster, haops.runtime, Loans(folder))
+        opened = load_backing(cluster.store).restorer(cluster, _tools(haops, cluster), archive, order.wish)
+        try:
+            with opened as restorer:
+                _clear_the_way(run, restorer, cluster, archive)
+                done = tuple(_stages(run, restorer))
+            whole = time.monotonic()
+            await_healthy(haops, cluster, _HEALTHY_S)
+        except BaseException as error:
+            if run.touched:
+                _journal(haops, cluster, archive, order, str(error) or type(error).__name__, Outcome.FAILED)
+            raise
+        run.file.clear()
+        ended = time.monotonic()
+        _journal(haops, cluster, archive, order, f"{ended - began:.1f} s", Outcome.DONE)
+    return Restored(archive.id, cluster.name, done, ended - whole, ended - began)
+
+
+def _tools(haops: Lifecycle, cluster: Cluster) -> BackupTools:
+    return BackupTools(haops.runtime, Loans(haops.state.cluster_dir(cluster.name)))
+
+
+@dataclass(slots=True)
+class _Run:
+    """One restore while it goes on; `half` is what the disk has of it."""
+
+    order: RestoreOrder
+    file: RestoreFile
+    half: HalfRestored
+    touched: bool = False
+    marked_s: float = 0.0
+
+    def keep(self, **changes: str | int | bool) -> None:
+        """Write down how far it is."""
+        self.half = replace(self.half, **changes)  # type: ignore[arg-type]
+        self.file.write(self.half)
+        self.touched, self.marked_s = True, time.monotonic()
+
+    def mark(self, advance: Advance) -> None:
+        """Write a mark down, unless the last one is fresh."""
+        if advance.mark and time.monotonic() - self.marked_s >= _MARK_S:
+            self.keep(mark=advance.mark, done=advance.done)
+
+
+def _begun(file: RestoreFile, archive: Archive, order: RestoreOrder) -> HalfRestored:
+    """The restore to go on with, or a new one.
+
+    Raises:
+        Busy: One was cut off, and neither to resume it nor to wipe was asked for.
+        BadInput: There is none to resume, or it is another.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    fresh = HalfRestored(archive.id, order.repository, order.wish, now)
+    if order.wipe and not order.resume:
+        return fresh
+    half = file.read()
+    if half is None:
+        if order.resume:
+            raise BadInput(
+                "no restore was cut off here: there is nothing to resume", hint="leave --resume out"
+            )
+        return fresh
+    if not order.resume:
+        raise Busy(
+            f"a restore of {half.backup} was cut off here",
+            hint="go on with it: --resume; or begin anew: --wipe",
+        )
+    if (half.backup, half.wish) != (archive.id, order.wish):
+        raise BadInput(
+            f"the restore that was cut off is of {half.backup}{_wish_words(half.wish)}, "
+            f"not of {archive.id}{_wish_words(order.wish)}",
+            hint="ask for the same, or begin anew with --wipe",
+        )
+    return half
+
+
+def _wish_words(wish: RestoreWish) -> str:
+    words = [f"--only {wish.only}"] if wish.only is not None else []
+    words += [f"--at {wish.at.isoformat()}"] if wish.at else []
+    words += ["--merge"] if wish.merge else []
+    return f" with {' '.join(words)}" if words else ""
+
+
+def _clear_the_way(run: _Run, restorer: Restorer, cluster: Cluster, archive: Archive) -> None:
+    """Nothing is removed that was not to be; after a crash in the wiping it is wiped once more."""
+    order = run.order
+    if order.wish.merge or (order.resume and run.half.wiped):
+        run.keep(wiped=True)
+        return
+    found = restorer.in_the_way()
+    if found and not order.wipe and not order.resume:
+        raise NotEmpty(
+            f"{cluster.name} is not empty where {archive.id} would be restored",
+            detail="\n".join(found),
+            hint="remove it first: --wipe; or write beside and over it: --merge",
+        )
+    run.keep(wiped=False)
+    if found:
+        restorer.wipe()
+    run.keep(wiped=True)
+
+
+def _stages(run: _Run, restorer: Restorer) -> Iterator[StageDone]:
+    stages: Sequence[Stage] = restorer.stages()
+    names = [stage.name for stage in stages]
+    first = names.index(run.half.stage) if run.half.stage in names else 0
+    for stage in stages[first:]:
+        resumed = stage.name == run.half.stage
+        mark = run.half.mark if resumed else ""
+        done = run.half.done if resumed else 0
+        run.keep(stage=stage.name, mark=mark, done=done)
+        started = time.monotonic()
+        run.order.report(Progress(stage, done))
+        for advance in restorer.perform(stage, mark):
+            done = advance.done
+            run.order.report(Progress(stage, done))
+            run.mark(advance)
+        yield StageDone(stage, done, time.monotonic() - started)
+
+
+def _journal(
+    haops: Lifecycle, cluster: Cluster, archive: Archive, order: RestoreOrder, note: str, outcome: Outcome
+) -> None:
+    """What was done to the cluster, written when it has ended: `restore.json` has it until then."""
+    plan = Plan(
+        cluster=cluster.name,
+        operation=Operation.RESTORE,
+        source=archive.id,
+        target=None,
+        steps=(Step("restore", None, f"restore {archive.id}{_wish_words(order.wish)}"),),
+        risk="what was there is replaced" if order.wipe else "nothing that was there is removed",
+    )
+    entry = Journal(haops.state.cluster_dir(cluster.name)).begin(plan, operator(), order.reason)
+    entry.end(outcome, note)

@@ -1,0 +1,303 @@
+"""Restoring: what is refused, what is removed, and how a restore that was killed goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from haops.backup import restore as module
+from haops.backup.restore import NotEmpty, RestoreOrder, look, restore
+from haops.cluster.loans import Loan, Loans
+from haops.cluster.snapshot import Verdict
+from haops.cluster.spec import Cluster, StoreName
+from haops.control.half_restored import HalfRestored, RestoreFile
+from haops.control.journal import Journal, Outcome
+from haops.control.lifecycle import Lifecycle
+from haops.errors import BadInput, Busy, StateDamaged
+from haops.runtime.port import Runtime
+from haops.stores import load
+from haops.stores.backup import (
+    Advance,
+    Archive,
+    Backing,
+    BackupTools,
+    Facts,
+    NotRestorable,
+    Part,
+    RestoreFailed,
+    RestoreWish,
+    Stage,
+)
+
+from ...fakes import make_cluster, with_readiness
+
+ITEMS = 10
+
+
+@dataclass
+class FakeArchive:
+    """A backup whose items are the numbers below `ITEMS`."""
+
+    id: str = "20250102T030405Z-redis"
+    store: StoreName = StoreName.REDIS
+    facts: Facts = field(default_factory=lambda: Facts("8.0", "x:1", datetime(2025, 1, 2, tzinfo=UTC)))
+    parts: Sequence[Part] = ()
+
+    def read(self, name: str, start: int = 0) -> Iterator[bytes]:
+        yield b""
+
+
+@dataclass
+class Server:
+    """The target: what it has, and after how many writes the tool is killed."""
+
+    has: dict[str, int] = field(default_factory=dict)
+    dies_after: int | None = None
+    writes: int = 0
+    wiped: int = 0
+    returned: list[Loan] = field(default_factory=list)
+
+    def write(self, stage: str, item: int) -> None:
+        if self.dies_after is not None and self.writes >= self.dies_after:
+            raise KeyboardInterrupt
+        self.writes += 1
+        self.has[f"{stage}/{item}"] = item
+
+
+class FakeRestorer:
+    """Two stages of ten items each; marks after each item."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def in_the_way(self) -> tuple[str, ...]:
+        return (f"{len(self.server.has)} keys",) if self.server.has else ()
+
+    def wipe(self) -> None:
+        self.server.wiped += 1
+        self.server.has.clear()
+
+    def stages(self) -> Sequence[Stage]:
+        return (Stage("one", "the first half", ITEMS, "keys"), Stage("two", "the rest", ITEMS, "keys"))
+
+    def perform(self, stage: Stage, mark: str) -> Iterator[Advance]:
+        for item in range(int(mark or 0), ITEMS):
+            self.server.write(stage.name, item)
+            yield Advance(item + 1, str(item + 1))
+
+
+WHOLE = {f"{stage}/{item}": item for stage in ("one", "two") for item in range(ITEMS)}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    made = Server()
+
+    @contextmanager
+    def restorer(
+        cluster: Cluster, tools: BackupTools, archive: Archive, wish: RestoreWish
+    ) -> Iterator[FakeRestorer]:
+        if wish.at:
+            raise NotRestorable("no log")
+        yield FakeRestorer(made)
+
+    def give_back(cluster: Cluster, runtime: Runtime, loan: Loan) -> str:
+        made.returned.append(loan)
+        return "given back"
+
+    backing = Backing(source=None, restorer=restorer, give_back=give_back)  # type: ignore[arg-type]
+    monkeypatch.setattr(module, "load_backing", lambda store: backing)
+    monkeypatch.setattr("haops.control.loans.load_backing", lambda store: backing)
+    monkeypatch.setattr("haops.control.lifecycle.load", lambda name: with_readiness(load(name)))
+    monkeypatch.setattr(module, "_MARK_S", 0.0)
+    return made
+
+
+@pytest.fixture
+def cluster(haops: Lifecycle) -> Cluster:
+    made = make_cluster("redis", owner=haops.state.owner())
+    haops.state.save(made)
+    return made
+
+
+def half(haops: Lifecycle, cluster: Cluster) -> HalfRestored | None:
+    return RestoreFile(haops.state.cluster_dir(cluster.name)).read()
+
+
+def test_an_empty_cluster_is_filled_stage_by_stage(
+    haops: Lifecycle, cluster: Cluster, server: Server
+) -> None:
+    heard = []
+    done = restore(haops, cluster, FakeArchive(), RestoreOrder(report=heard.append))
+    assert server.has == WHOLE
+    assert [(s.stage.name, s.done) for s in done.stages] == [("one", ITEMS), ("two", ITEMS)]
+    assert [p.done for p in heard if p.stage.name == "two"] == list(range(ITEMS + 1))
+    assert half(haops, cluster) is None
+    (record,) = Journal(haops.state.cluster_dir("redis")).read()
+    assert (record.outcome, record.plan.source) == (Outcome.DONE, FakeArchive().id)
+
+
+def test_what_is_there_is_never_touched_unasked(haops: Lifecycle, cluster: Cluster, server: Server) -> None:
+    server.has = {"theirs": 1}
+    with pytest.raises(NotEmpty, match="not empty") as caught:
+        restore(haops, cluster, FakeArchive(), RestoreOrder())
+    assert caught.value.detail == "1 keys"
+    assert (server.has, half(haops, cluster)) == ({"theirs": 1}, None)
+    assert Journal(haops.state.cluster_dir("redis")).read() == ()
+
+
+def test_wipe_removes_what_is_in_the_way_and_merge_keeps_it(
+    haops: Lifecycle, cluster: Cluster, server: Server
+) -> None:
+    server.has = {"theirs": 1}
+    restore(haops, cluster, FakeArchive(), RestoreOrder(RestoreWish(merge=True)))
+    assert server.has == {"theirs": 1, **WHOLE}
+    restore(haops, cluster, FakeArchive(), RestoreOrder(wipe=True))
+    assert (server.has, server.wiped) == (WHOLE, 1)
+
+
+def test_another_stores_backup_touches_nothing(haops: Lifecycle, cluster: Cluster, server: Server) -> None:
+    for act in (
+        lambda a: restore(haops, cluster, a, RestoreOrder(wipe=True)),
+        lambda a: look(haops, cluster, a, RestoreWish()),
+    ):
+        with pytest.raises(NotRestorable, match="is of zookeeper, cluster redis is of redis"):
+            act(FakeArchive(store=StoreName.ZOOKEEPER))
+    assert server.writes == server.wiped == 0
+
+
+def test_a_wish_that_cannot_be_fulfilled_leaves_no_trace(
+    haops: Lifecycle, cluster: Cluster, server: Server
+) -> None:
+    with pytest.raises(NotRestorable):
+        restore(haops, cluster, FakeArchive(), RestoreOrder(RestoreWish(at=datetime.now(UTC)), wipe=True))
+    assert half(haops, cluster) is None
+
+
+def test_a_look_tells_what_is_in_the_way_and_changes_nothing(
+    haops: Lifecycle, cluster: Cluster, server: Server
+) -> None:
+    server.has = {"theirs": 1}
+    seen = look(haops, cluster, FakeArchive(), RestoreWish())
+    assert (seen.in_the_way, [s.name for s in seen.stages]) == (("1 keys",), ["one", "two"])
+    assert (server.has, half(haops, cluster)) == ({"theirs": 1}, None)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(kills=st.lists(st.integers(0, 2 * ITEMS - 1), min_size=1, max_size=4), occupied=st.booleans())
+def test_killed_anywhere_it_goes_on_where_it_was(
+    haops: Lifecycle, cluster: Cluster, server: Server, kills: list[int], occupied: bool
+) -> None:
+    RestoreFile(haops.state.cluster_dir("redis")).clear()
+    server.has, server.wiped = ({"theirs": 1} if occupied else {}), 0
+    order, complete = RestoreOrder(wipe=True), False
+    for budget in kills:
+        server.writes, server.dies_after = 0, budget
+        try:
+            restore(haops, cluster, FakeArchive(), order)
+        except KeyboardInterrupt:
+            assert half(haops, cluster) is not None
+            seen = haops.observe(cluster)
+            assert seen.verdict is not Verdict.HEALTHY
+            assert "haops restore 20250102T030405Z-redis --to redis --resume" in "; ".join(seen.reasons)
+            order = replace(order, resume=True)
+        else:
+            complete = True
+            break
+    server.writes, server.dies_after = 0, None
+    if not complete:
+        restore(haops, cluster, FakeArchive(), order)
+    assert server.has == WHOLE
+    assert server.wiped == int(occupied)
+    assert half(haops, cluster) is None
+
+
+def test_a_half_restored_cluster_is_not_restored_anew_by_mistake(
+    haops: Lifecycle, cluster: Cluster, server: Server
+) -> None:
+    server.dies_after = 3
+    with pytest.raises(KeyboardInterrupt):
+        restore(haops, cluster, FakeArchive(), RestoreOrder())
+    server.dies_after = None
+    with pytest.raises(Busy, match="was cut off here") as caught:
+        restore(haops, cluster, FakeArchive(), RestoreOrder())
+    assert "--resume" in str(caught.value.hint)
+    with pytest.raises(BadInput, match="not of other"):
+        restore(haops, cluster, FakeArchive("other"), RestoreOrder(resume=True))
+    with pytest.raises(BadInput, match="--only k"):
+        restore(haops, cluster, FakeArchive(), RestoreOrder(RestoreWish(only="k"), resume=True))
+    restore(haops, cluster, FakeArchive(), RestoreOrder(wipe=True))
+    assert server.has == WHOLE
+
+
+def test_there_must_be_something_to_resume(haops: Lifecycle, cluster: Cluster, server: Server) -> None:
+    with pytest.raises(BadInput, match="nothing to resume"):
+        restore(haops, cluster, FakeArchive(), RestoreOrder(resume=True))
+
+
+def test_a_server_that_refuses_is_told_and_journalled(
+    haops: Lifecycle, cluster: Cluster, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(stage: str, item: int) -> None:
+        raise RestoreFailed("no", node="redis-1", detail="OOM")
+
+    monkeypatch.setattr(server, "write", refuse)
+    with pytest.raises(RestoreFailed):
+        restore(haops, cluster, FakeArchive(), RestoreOrder())
+    (record,) = Journal(haops.state.cluster_dir("redis")).read()
+    assert record.outcome is Outcome.FAILED
+    assert half(haops, cluster) is not None
+
+
+def test_what_an_earlier_process_borrowed_is_given_back_first(
+    haops: Lifecycle, cluster: Cluster, server: Server
+) -> None:
+    loans = Loans(haops.state.cluster_dir("redis"))
+    loans.take(Loan("redis-1", "repl-diskless-sync-delay", "5"))
+    restore(haops, cluster, FakeArchive(), RestoreOrder())
+    assert server.returned == [Loan("redis-1", "repl-diskless-sync-delay", "5")]
+    assert loans.open() == ()
+
+
+def test_heal_gives_back_what_was_borrowed(haops: Lifecycle, cluster: Cluster, server: Server) -> None:
+    loans = Loans(haops.state.cluster_dir("redis"))
+    loans.take(Loan("redis-2", "a", "1"))
+    assert haops.heal(cluster) == ("redis-2",)
+    assert (server.returned, loans.open()) == ([Loan("redis-2", "a", "1")], ())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 9}', '{"format": 1, "restore": {"backup": 1}}'])
+def test_a_record_that_cannot_be_read_says_where_and_how_to_go_on(
+    haops: Lifecycle, cluster: Cluster, server: Server, text: str
+) -> None:
+    path = haops.state.cluster_dir("redis") / "restore.json"
+    path.write_text(text)
+    with pytest.raises(StateDamaged, match=r"restore\.json:1:") as caught:
+        restore(haops, cluster, FakeArchive(), RestoreOrder())
+    assert "--wipe" in str(caught.value.hint)
+    restore(haops, cluster, FakeArchive(), RestoreOrder(wipe=True))
+    assert server.has == WHOLE
+
+
+def test_a_record_survives_its_round_trip(haops: Lifecycle, cluster: Cluster) -> None:
+    file = RestoreFile(haops.state.cluster_dir("redis"))
+    kept = HalfRestored(
+        "b",
+        "s3://x",
+        RestoreWish("k", datetime(2025, 1, 1, tzinfo=UTC), merge=True),
+        "now",
+        True,
+        "one",
+        "m",
+        7,
+    )
+    file.write(kept)
+    assert file.read() == kept
+    assert json.loads((haops.state.cluster_dir("redis") / "restore.json").read_text())["format"] == 1
