@@ -43,27 +43,29 @@ def _content(stream: Iterator[bytes], path: str) -> Iterator[bytes]:
     """The bytes of a tar's first regular file."""
     held = bytearray()
 
-    def fill(size: int) -> bytes:
+    def pull() -> None:
+        piece = next(stream, None)
+        if piece is None:
+            raise EnvironmentTrouble(f"the engine's copy of {path} broke off")
+        held.extend(piece)
+
+    def take(size: int) -> bytes:
         while len(held) < size:
-            piece = next(stream, None)
-            if piece is None:
-                raise EnvironmentTrouble(f"the engine's copy of {path} broke off")
-            held.extend(piece)
+            pull()
         taken = bytes(held[:size])
         del held[:size]
         return taken
 
     while True:
-        info = tarfile.TarInfo.frombuf(fill(_BLOCK), "utf-8", "surrogateescape")
+        info = tarfile.TarInfo.frombuf(take(_BLOCK), "utf-8", "surrogateescape")
         if info.type in _FILE_TYPES:
             break
-        fill(-(-info.size // _BLOCK) * _BLOCK)  # a header of long names or of extended attributes
+        take(-(-info.size // _BLOCK) * _BLOCK)  # a header of long names or of extended attributes
     left = info.size
     while left:
         if not held:
-            held.extend(fill(1))
-        taken = bytes(held[:left])
-        del held[: len(taken)]
+            pull()
+        taken = take(min(left, len(held)))
         left -= len(taken)
         yield taken
 
