@@ -37,6 +37,7 @@ demo: setup  ## Three clusters up, a primary killed in each under load, the outa
 
 .PHONY: test
 test: setup  ## Lint, types, unit, contract and live tests.
+	@$(HAOPS) images build s3
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest
 

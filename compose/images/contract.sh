@@ -113,13 +113,22 @@ case ${1:-} in
         commands bash ip tc iptables
         version iptables --version
         ;;
+    s3)
+        ids=1000:1000
+        identity s3 "$ids"
+        commands bash java
+        entrypoint /docker-entrypoint.sh
+        writable /data /run/s3
+        readable /opt/s3/conf/logback.xml
+        version /docker-entrypoint.sh --version
+        ;;
     guard)
         commands python3 haops
         entrypoint /usr/local/bin/haops
         version haops --version
         ;;
     *)
-        echo "usage: contract.sh redis|zookeeper|cassandra|tools|guard" >&2
+        echo "usage: contract.sh redis|zookeeper|cassandra|tools|guard|s3" >&2
         exit 2
         ;;
 esac

@@ -18,7 +18,7 @@ from haops.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNKNOWN, B
 
 if TYPE_CHECKING:
     from haops.drills.locks import LockRun
-    from haops.drills.result import DrillResult
+    from haops.drills.result import DrillResult, DrillVerdict
 
 app = typer.Typer(help="Break a cluster on purpose and measure what it costs.", no_args_is_help=True)
 
@@ -63,7 +63,8 @@ def show(name: PlaybookArgument) -> None:
 @app.command(
     "run",
     epilog="Examples: haops drill run kill-primary | "
-    "haops drill run kill-primary --store redis --trials 5 --rate 2000 -o json",
+    "haops drill run kill-primary --store redis --trials 5 --rate 2000 -o json | "
+    "haops drill run restore-after-disaster",
 )
 def run(
     name: PlaybookArgument,
@@ -71,7 +72,10 @@ def run(
         list[str] | None, typer.Option(help="Only this store; repeatable. Default: all of the playbook.")
     ] = None,
     cluster: Annotated[
-        str | None, typer.Option(help="The cluster to break, for one store. Default: the store's name.")
+        str | None,
+        typer.Option(
+            help="The cluster to break, for one store. Default: STORE; of a disaster disaster-STORE."
+        ),
     ] = None,
     prefix: Annotated[
         str | None, typer.Option(help="Break PREFIX-STORE, as made by `haops up all --name PREFIX`.")
@@ -81,19 +85,30 @@ def run(
     ] = None,
     rate: Annotated[int | None, typer.Option(min=1, max=100_000, help="Operations a second.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of all random choices, to repeat a run.")] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Destroy a standing cluster that was named; only disasters ask.")
+    ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Run a drill: load, a fault, recovery, and a look for every acknowledged write.
 
-    A cluster that is not there is made for the run and removed after it. Ends with
+    A cluster that is not there is made for the run and removed after it. A disaster
+    destroys its cluster, so it takes a standing one only if that was named. Ends with
     0 pass, 1 fail, 4 unknown, 130 interrupted. The report is an HTML file.
     """
-    from haops.drills.playbook import find
+    from haops.drills.playbook import DisasterBook, find
     from haops.drills.runner import DrillOrder, new_run, run_drill, run_folder
 
     key, playbook = find(name)
     stores = _stores(store, list(playbook.stores))
     haops = lifecycle()
+    if isinstance(playbook, DisasterBook):
+        from haops.cli.disaster import DisasterWish, run_disaster
+
+        _check_cluster(cluster, prefix, len(stores))
+        wish = DisasterWish(key, playbook, tuple(stores), cluster, prefix, trials, rate, seed, yes, output)
+        ended = run_disaster(haops, wish)
+        raise typer.Exit(_exit_code(ended.verdict, interrupted=ended.interrupted))
     haops.runtime.ping()
     run_name = new_run(key, datetime.now(UTC))
     console = shapes.err()
@@ -113,7 +128,7 @@ def run(
     )
     _keep(result, folder)
     _print_result(result, folder, output)
-    raise typer.Exit(_exit_code(result))
+    raise typer.Exit(_exit_code(result.verdict, interrupted=result.interrupted))
 
 
 @app.command(
@@ -195,9 +210,13 @@ def _stores(wanted: list[str] | None, offered: list[StoreName]) -> list[StoreNam
     return chosen
 
 
-def _target(store: StoreName, cluster: str | None, prefix: str | None, count: int) -> str:
+def _check_cluster(cluster: str | None, prefix: str | None, count: int) -> None:
     if cluster is not None and (count > 1 or prefix is not None):
         raise BadInput("--cluster is for one store", hint="add --store, or use --prefix")
+
+
+def _target(store: StoreName, cluster: str | None, prefix: str | None, count: int) -> str:
+    _check_cluster(cluster, prefix, count)
     return cluster or (f"{prefix}-{store}" if prefix else store.value)
 
 
@@ -258,10 +277,10 @@ def _print_summary(result: DrillResult) -> None:
     shapes.out().print(table)
 
 
-def _exit_code(result: DrillResult) -> int:
+def _exit_code(verdict: DrillVerdict, *, interrupted: bool) -> int:
     from haops.drills.result import DrillVerdict
 
-    if result.interrupted:
+    if interrupted:
         return EXIT_INTERRUPTED
     codes = {DrillVerdict.PASS: EXIT_OK, DrillVerdict.FAIL: EXIT_FAILED, DrillVerdict.UNKNOWN: EXIT_UNKNOWN}
-    return codes[result.verdict]
+    return codes[verdict]

@@ -21,23 +21,31 @@ def list_images(output: OutputOption = Output.TABLE) -> None:
     """List the images that haops builds, and whether each is here and up to date."""
     from haops.runtime.images import image_states
 
-    states = image_states()
+    states = image_states(optional=True)
     if output is Output.NAME:
         typer.echo("\n".join(s.ref for s in states))
     elif output in (Output.JSON, Output.YAML):
-        rows = [{"name": s.name, "ref": s.ref, "state": s.state, "bytes": s.size_bytes} for s in states]
+        rows = [
+            {"name": s.name, "ref": s.ref, "state": s.state, "bytes": s.size_bytes, "optional": s.optional}
+            for s in states
+        ]
         shapes.emit({"version": shapes.FORMAT, "images": rows}, output)
     else:
         table = shapes.table("NAME", "IMAGE", "STATE", "SIZE")
         for s in states:
             size = f"{s.size_bytes / 1e6:.0f} MB" if s.size_bytes else "-"
-            table.add_row(s.name, s.ref, shapes.styled(s.state), size)
+            # Nobody misses an image that clusters do without.
+            state = "not built" if s.optional and s.state == "missing" else s.state
+            purpose = " (for tests only)" if s.optional else ""
+            table.add_row(s.name, s.ref, shapes.styled(state) + purpose, size)
         shapes.out().print(table)
 
 
 @app.command("build", epilog="Examples: haops images build | haops images build redis --force")
 def build(
-    names: Annotated[list[str] | None, typer.Argument(help="Images; all where none is given.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Images; without a name, all that clusters need.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build anew even what is up to date.")] = False,
 ) -> None:
     """Build what is missing or out of date; needs package registries, no container registry."""
@@ -54,7 +62,7 @@ def build(
 
 @app.command("check", epilog="Example: haops images check redis --image redis:8")
 def check(
-    store: Annotated[str, typer.Argument(help="redis, zookeeper, cassandra, tools or guard.")],
+    store: Annotated[str, typer.Argument(help="redis, zookeeper, cassandra, tools, guard or s3.")],
     image: Annotated[str | None, typer.Option(help="Another image to hold against the contract.")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:

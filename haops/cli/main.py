@@ -11,7 +11,9 @@ import typer
 
 from haops import __version__
 from haops.cli import (
+    backup,
     cluster,
+    compare,
     doctor,
     drill,
     guard,
@@ -22,6 +24,7 @@ from haops.cli import (
     mode,
     model,
     operate,
+    restore,
     watch,
 )
 from haops.errors import EXIT_BUG, EXIT_INTERRUPTED, HaopsError, Interrupted
@@ -46,7 +49,10 @@ cluster.register(app)
 operate.register(app)
 guard.register(app)
 watch.register(app)
+restore.register(app)
+compare.register(app)
 app.add_typer(health.app, name="health")
+app.add_typer(backup.app, name="backup")
 app.add_typer(drill.app, name="drill")
 app.add_typer(history.app, name="history")
 app.add_typer(mode.app, name="mode")

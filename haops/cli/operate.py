@@ -170,7 +170,7 @@ def work(
         _print_plan(plan, output)
         return
     if not yes:
-        _confirm(plan)
+        confirm(plan)
     _carry_out(haops, name, intent, reason, (before, after), output)
 
 
@@ -230,7 +230,8 @@ def _flush() -> None:
     _lines.clear()
 
 
-def _confirm(plan: Plan) -> None:
+def confirm(plan: Plan) -> None:
+    """Ask at the terminal, with the plan in view. Raises BadInput where there is none."""
     if not sys.stdin.isatty():
         raise BadInput(
             f"{plan.operation} changes a standing cluster and there is no terminal to ask at",

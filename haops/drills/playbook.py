@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from haops.cluster.spec import StoreName
+from haops.drills.disaster_result import DisasterBudget
 from haops.drills.result import Budget
 from haops.drills.yaml_model import Duration, Frozen, milliseconds, read_model
 from haops.errors import BadInput
@@ -67,6 +69,37 @@ class StoreModel(Frozen):
         )
 
 
+class DisasterPhases(Frozen):
+    """How long is written before the backup, and between it and the disaster."""
+
+    warmup: Duration
+    before: Duration
+    after: Duration
+
+
+class DisasterStore(Frozen):
+    """A store's rate, and what a disaster may cost there."""
+
+    rate: int = Field(ge=1, le=100_000)
+    recovery_time: Duration | None = None
+    recovery_point: Duration | None = None
+
+    def budget(self) -> DisasterBudget:
+        """The limits in seconds."""
+        return DisasterBudget(_seconds(self.recovery_time), _seconds(self.recovery_point))
+
+
+class DisasterBook(Frozen):
+    """A drill that destroys a whole cluster and restores it from a backup."""
+
+    kind: Literal["disaster"]
+    title: str
+    description: str
+    load: LoadModel
+    phases: DisasterPhases
+    stores: Mapping[StoreName, DisasterStore] = Field(min_length=1)
+
+
 class Playbook(Frozen):
     """A drill."""
 
@@ -77,6 +110,15 @@ class Playbook(Frozen):
     phases: PhasesModel
     fault: FaultModel
     stores: Mapping[StoreName, StoreModel] = Field(min_length=1)
+
+
+AnyBook = Playbook | DisasterBook
+# Only a disaster has a kind, so a kind that does not exist is told as a wrong value, not as an unknown key.
+_KIND = re.compile(r"^kind\s*:", re.MULTILINE)
+
+
+def _seconds(limit: timedelta | None) -> float | None:
+    return None if limit is None else limit.total_seconds()
 
 
 def names() -> tuple[str, ...]:
@@ -104,22 +146,33 @@ def source(name: str) -> str:
         raise BadInput(f"{path}:1:1: cannot be read: {error}") from error
 
 
-def find(name: str) -> tuple[str, Playbook]:
+def find(name: str) -> tuple[str, AnyBook]:
     """A shipped playbook by its name, or any by its path; with the name that results are kept under.
 
     Raises:
         BadInput: There is none, or it is not a valid playbook; says where.
     """
     path = _path(name)
-    return path.stem, read(source(name), str(path))
+    return path.stem, read_any(source(name), str(path))
 
 
-def read(text: str, origin: str) -> Playbook:
-    """Parse a playbook.
+def read_any(text: str, origin: str) -> AnyBook:
+    """Parse a playbook of any kind.
 
     Raises:
         BadInput: Names file, line and column of the first fault, and what is allowed there.
     """
-    return read_model(
-        text, origin, Playbook, what="a playbook", hint="see a shipped one: haops drill show kill-primary"
-    )
+    if not _KIND.search(text):
+        return read(text, origin)
+    hint = "see a shipped one: haops drill show restore-after-disaster"
+    return read_model(text, origin, DisasterBook, what="a playbook", hint=hint)
+
+
+def read(text: str, origin: str) -> Playbook:
+    """Parse a playbook that breaks a node.
+
+    Raises:
+        BadInput: Names file, line and column of the first fault, and what is allowed there.
+    """
+    hint = "see a shipped one: haops drill show kill-primary"
+    return read_model(text, origin, Playbook, what="a playbook", hint=hint)

@@ -135,7 +135,7 @@ def _store_results(haops: Lifecycle, order: DrillOrder, store: StoreName, say: S
     """After each trial the store's result so far, so that an interruption loses none."""
     model = order.playbook.stores[store]
     with ExitStack() as stack:
-        cluster = _cluster(haops, store, order.targets[store], stack, say)
+        cluster = cluster_for(haops, store, order.targets[store], stack, say)
         stack.enter_context(haops.state.lock(cluster.name, f"drill {order.run}"))
         workload = load_store(store).workload(cluster, order.run, _timeout_s(order))
         snapshot = await_healthy(haops, cluster, _HEALTHY_S)
@@ -189,7 +189,7 @@ def _plan(order: DrillOrder, model: StoreModel, trial: int) -> LoadPlan:
     )
 
 
-def _cluster(haops: Lifecycle, store: StoreName, name: str, stack: ExitStack, say: Say) -> Cluster:
+def cluster_for(haops: Lifecycle, store: StoreName, name: str, stack: ExitStack, say: Say) -> Cluster:
     """The standing cluster, or one for this run alone."""
     standing = haops.state.find(name)
     if standing is not None and standing.store is not store:

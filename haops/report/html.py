@@ -30,16 +30,12 @@ _BREAKS = re.compile(r"(?<=\S) (?=\(|\u2192|\d+ of )")
 
 def render(result: DrillResult) -> str:
     """The text of report.html; the same result always gives the same text."""
-    style, script = _resource("report.css"), _resource("report.js")
-    policy = (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return _template().render(
+    style, script = resource("report.css"), resource("report.js")
+    return template("report.html.j2").render(
         result=result,
         style=Markup(style),  # noqa: S704 - this package's own file
         script=Markup(script),  # noqa: S704 - this package's own file
-        policy=policy,
+        policy=policy(style, script),
         rows=text.summary_rows(result),
         glossary=text.GLOSSARY,
         stores=store_views(result),
@@ -47,8 +43,15 @@ def render(result: DrillResult) -> str:
     )
 
 
+def policy(style: str, script: str | None = None) -> str:
+    """The content security policy that admits this style sheet and script, and nothing else."""
+    scripts = "" if script is None else f"script-src '{_hash(script)}'; "
+    return f"default-src 'none'; style-src '{_hash(style)}'; {scripts}base-uri 'none'; form-action 'none'"
+
+
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A template of this package, with escaping and the filters for figures."""
     environment = Environment(
         loader=PackageLoader("haops.report", _TEMPLATES),
         autoescape=True,
@@ -66,7 +69,7 @@ def _template() -> Template:
         utc=text.format_time,
         compact=lambda value: json.dumps(value, separators=(",", ":")),
     )
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _figure(value: str) -> Markup:
@@ -79,7 +82,8 @@ def _figure(value: str) -> Markup:
 
 
 @cache
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """The text of this package's own style sheet or script."""
     return files("haops.report").joinpath(_TEMPLATES, name).read_text(encoding="utf-8")
 
 

@@ -15,6 +15,8 @@ from haops.errors import BadInput
 Result = TypeVar("Result")
 
 _SPACE = re.compile(r"[ \t\r\n]*")
+# A line break never stands raw in a JSON string, so `[` + line break is always an array's begin.
+_NUMBERS = re.compile(r'\[\n\s+([^\[\]{}"]+?)\n\s+\]')
 _MAX_PROBLEMS = 5
 
 
@@ -84,6 +86,11 @@ class JsonFile(Generic[Result]):
                 hint="use the haops that wrote it, or a later one",
             )
         raise BadInput(f"{where}: version is {version!r}, expected {self.version}", hint=self.hint)
+
+
+def one_line_numbers(text: str) -> str:
+    """Indented JSON with each array of numbers on one line."""
+    return _NUMBERS.sub(lambda match: "[" + " ".join(match[1].split()) + "]", text)
 
 
 def line_of(text: str, path: Sequence[str | int]) -> int:

@@ -22,16 +22,13 @@ may add some without a new version.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from typing import Final
 
 from haops.drills.result import RESULT_VERSION, DrillResult, StoreResult, Trial
-from haops.report.json_file import JsonFile
+from haops.report.json_file import JsonFile, one_line_numbers
 from haops.report.text import as_utc
 
-# A line break never stands raw in a JSON string, so `[` + line break is always an array's begin.
-_NUMBERS = re.compile(r'\[\n\s+([^\[\]{}"]+?)\n\s+\]')
 _FILE: Final = JsonFile(
     DrillResult,
     RESULT_VERSION,
@@ -48,7 +45,7 @@ def dump(result: DrillResult) -> str:
     """
     plain = _FILE.plain(_ordered(result))
     text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
-    return _NUMBERS.sub(lambda match: "[" + " ".join(match[1].split()) + "]", text) + "\n"
+    return one_line_numbers(text) + "\n"
 
 
 def load(text: str, origin: str) -> DrillResult:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
+from datetime import datetime
 
 from haops.drills.result import DrillResult, DrillVerdict, StoreResult, Trial, combine
 from haops.report.text import as_utc, printable
@@ -40,19 +41,17 @@ def render(result: DrillResult) -> str:
     turns green by having no cases: a store without trials or with a verdict of
     its own, and a run that was interrupted or had no store.
     """
-    root = ET.Element("testsuites", name=_clean(result.title))
+    root = ET.Element("testsuites", name=clean(result.title))
     for store in result.stores.values():
         root.append(_suite(result, store))
     run = _run_suite(result)
     if run is not None:
         root.append(run)
-    _count(root, (result.finished - result.started).total_seconds(), root.iter("testcase"))
-    ET.indent(root)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
+    return document(root, (result.finished - result.started).total_seconds())
 
 
 def _suite(result: DrillResult, store: StoreResult) -> ET.Element:
-    suite = ET.Element("testsuite", name=store.store.value, timestamp=_timestamp(result))
+    suite = ET.Element("testsuite", name=store.store.value, timestamp=timestamp(result.started))
     about = {
         "playbook": result.playbook,
         "run": result.run,
@@ -65,17 +64,17 @@ def _suite(result: DrillResult, store: StoreResult) -> ET.Element:
         "nodes": store.nodes,
         "verdict": store.verdict.value,
     }
-    _properties(suite, about.items())
+    add_properties(suite, about.items())
     classname = f"haops.{result.playbook}.{store.store.value}"
     for trial in store.trials:
-        case = ET.SubElement(suite, "testcase", classname=_clean(classname), name=_clean(_name(trial)))
+        case = ET.SubElement(suite, "testcase", classname=clean(classname), name=clean(_name(trial)))
         case.set("time", f"{duration_s(trial):.3f}")
-        _properties(case, ((name, getattr(trial, name)) for name in _FIGURES))
-        _outcome(case, trial.verdict, trial.reasons)
+        add_properties(case, ((name, getattr(trial, name)) for name in _FIGURES))
+        add_outcome(case, trial.verdict, trial.reasons)
     if not store.trials or store.verdict != combine([t.verdict for t in store.trials]):
-        case = ET.SubElement(suite, "testcase", classname=_clean(classname), name="all trials", time="0.000")
-        _outcome(case, store.verdict, store.reasons or (("no trial was run",) if not store.trials else ()))
-    _count(suite, sum(duration_s(t) for t in store.trials), suite.iter("testcase"))
+        case = ET.SubElement(suite, "testcase", classname=clean(classname), name="all trials", time="0.000")
+        add_outcome(case, store.verdict, store.reasons or (("no trial was run",) if not store.trials else ()))
+    add_counts(suite, sum(duration_s(t) for t in store.trials), suite.iter("testcase"))
     return suite
 
 
@@ -92,12 +91,12 @@ def _run_suite(result: DrillResult) -> ET.Element | None:
         verdict, reason = result.verdict, f"the run's verdict is {result.verdict.value}"
     else:
         return None
-    suite = ET.Element("testsuite", name="run", timestamp=_timestamp(result))
+    suite = ET.Element("testsuite", name="run", timestamp=timestamp(result.started))
     case = ET.SubElement(
-        suite, "testcase", classname=_clean(f"haops.{result.playbook}"), name="run", time="0.000"
+        suite, "testcase", classname=clean(f"haops.{result.playbook}"), name="run", time="0.000"
     )
-    _outcome(case, verdict, (reason,))
-    _count(suite, 0.0, suite.iter("testcase"))
+    add_outcome(case, verdict, (reason,))
+    add_counts(suite, 0.0, suite.iter("testcase"))
     return suite
 
 
@@ -112,24 +111,34 @@ def _name(trial: Trial) -> str:
     return f"trial {trial.number}: fault on {trial.node}"
 
 
-def _outcome(case: ET.Element, verdict: DrillVerdict, reasons: tuple[str, ...]) -> None:
+def document(root: ET.Element, seconds: float) -> str:
+    """The whole XML text of `<testsuites>`, with its counts."""
+    add_counts(root, seconds, root.iter("testcase"))
+    ET.indent(root)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
+
+
+def add_outcome(case: ET.Element, verdict: DrillVerdict, reasons: tuple[str, ...]) -> None:
+    """What a case that is no pass says of itself."""
     if verdict is DrillVerdict.PASS:
         return
     tag = "failure" if verdict is DrillVerdict.FAIL else "error"
-    words = [_clean(r) for r in reasons] or ["no reason was given"]
+    words = [clean(r) for r in reasons] or ["no reason was given"]
     ET.SubElement(case, tag, type=verdict.value, message="; ".join(words)).text = "\n".join(words)
 
 
-def _properties(parent: ET.Element, values: Iterable[tuple[str, object]]) -> None:
+def add_properties(parent: ET.Element, values: Iterable[tuple[str, object]]) -> None:
+    """Figures and words by name; None is left out."""
     holder = ET.SubElement(parent, "properties")
     for name, value in values:
         # A figure that does not exist has no property: an empty or zero one would be drawn as 0.
         if value is not None:
             text = f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-            ET.SubElement(holder, "property", name=name, value=_clean(text))
+            ET.SubElement(holder, "property", name=name, value=clean(text))
 
 
-def _count(element: ET.Element, seconds: float, cases: Iterable[ET.Element]) -> None:
+def add_counts(element: ET.Element, seconds: float, cases: Iterable[ET.Element]) -> None:
+    """How many of the cases there are, failed and could not tell, and how long they took together."""
     tests = list(cases)
     element.set("tests", str(len(tests)))
     element.set("failures", str(sum(t.find("failure") is not None for t in tests)))
@@ -138,9 +147,11 @@ def _count(element: ET.Element, seconds: float, cases: Iterable[ET.Element]) -> 
     element.set("time", f"{seconds:.3f}")
 
 
-def _timestamp(result: DrillResult) -> str:
-    return as_utc(result.started).replace(tzinfo=None).isoformat(timespec="seconds")
+def timestamp(moment: datetime) -> str:
+    """A moment as JUnit has it: UTC without saying so, to the second."""
+    return as_utc(moment).replace(tzinfo=None).isoformat(timespec="seconds")
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Words that XML can hold."""
     return printable(text)

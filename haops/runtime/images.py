@@ -49,7 +49,7 @@ class Rebuild(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """One image as `versions.toml` pins it; one with Python `packages` gets haops itself too."""
+    """An image of `versions.toml`; with `packages` it gets haops too, if `optional` it is built by name only."""
 
     name: str
     ref: str
@@ -59,6 +59,7 @@ class ImageSpec:
     context: Path
     args: tuple[tuple[str, str], ...] = ()
     packages: tuple[str, ...] = ()
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class ImageState:
     id: str = ""
     size_bytes: int = 0
     created: str = ""
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ def specs() -> tuple[ImageSpec, ...]:
             context=folder / name,
             args=tuple(sorted(image.get("args", {}).items())),
             packages=tuple(image.get("packages", ())),
+            optional=image.get("optional", False),
         )
         for name, image in pinned["images"].items()
     )
@@ -162,23 +165,17 @@ def _inspect(client: Any, ref: str) -> Mapping[str, Any] | None:
 def _state(client: Any, spec: ImageSpec) -> ImageState:
     found = _inspect(client, spec.ref)
     if found is None:
-        return ImageState(spec.name, spec.ref, "missing")
+        return ImageState(spec.name, spec.ref, "missing", optional=spec.optional)
     labels = (found.get("Config") or {}).get("Labels") or {}
-    fresh = labels.get(SOURCE_LABEL) == source_digest(spec)
-    return ImageState(
-        name=spec.name,
-        ref=spec.ref,
-        state="ready" if fresh else "stale",
-        id=found["Id"],
-        size_bytes=int(found.get("Size") or 0),
-        created=str(found.get("Created") or ""),
-    )
+    state = "ready" if labels.get(SOURCE_LABEL) == source_digest(spec) else "stale"
+    size, created = int(found.get("Size") or 0), str(found.get("Created") or "")
+    return ImageState(spec.name, spec.ref, state, found["Id"], size, created, spec.optional)
 
 
-def image_states() -> tuple[ImageState, ...]:
-    """Each image as the engine has it. Raises EngineUnavailable."""
+def image_states(*, optional: bool = False) -> tuple[ImageState, ...]:
+    """Each image as the engine has it, the `optional` ones if asked for. Raises EngineUnavailable."""
     client = _engine()
-    return tuple(_state(client, spec) for spec in specs())
+    return tuple(_state(client, spec) for spec in specs() if optional or not spec.optional)
 
 
 def build(
@@ -193,11 +190,12 @@ def build(
     different bases at the same time.
 
     Args:
-        names: The images wanted; all where there are none.
+        names: The images wanted; all but the optional ones where there are none.
         rebuild: Whether ready images are built anew too.
         on_progress: Called for each step, from one thread at a time.
     """
-    wanted = [_spec(name) for name in dict.fromkeys(names)] if names else list(specs())
+    every = [spec for spec in specs() if not spec.optional]
+    wanted = [_spec(name) for name in dict.fromkeys(names)] if names else every
     client = _engine()
     if rebuild is Rebuild.STALE:
         wanted = [spec for spec in wanted if _state(client, spec).state != "ready"]
@@ -351,7 +349,8 @@ def resolve(store: str, override: str | None) -> str:
     if _inspect(client, ref) is not None:
         return ref
     if override is None:
-        raise ImageUnavailable(f"image {ref} is missing", hint=_BUILD_HINT)
+        hint = f"haops images build {store}" if spec.optional else _BUILD_HINT
+        raise ImageUnavailable(f"image {ref} is missing", hint=hint)
     import docker
 
     try:

@@ -50,6 +50,7 @@ MAY: dict[str, set[str]] = {
     },
     "report": {
         "haops.cluster",
+        "haops.drills.disaster_result",
         "haops.drills.result",
         "haops.faults.catalogue",
         "haops.health",

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ import yaml
 
 from haops.cluster.spec import StoreName
 from haops.control.lifecycle import Lifecycle
+from haops.drills.disaster import DisasterOrder
+from haops.drills.disaster_result import DisasterResult
 from haops.drills.result import (
     Budget,
     DrillResult,
@@ -22,8 +26,10 @@ from haops.drills.result import (
     Trial,
 )
 from haops.drills.runner import DrillOrder
-from haops.errors import ClusterUnhealthy
+from haops.errors import ClusterUnhealthy, HaopsError
 
+from ...fakes import make_cluster
+from ..report import disaster_samples
 from .conftest import Run
 
 NONE = Latency(0, None, None, None)
@@ -202,6 +208,171 @@ def test_a_playbook_with_a_mistake_is_told_by_its_line(
     assert f"{mine}:2:1: lod: unknown key" in ended.err
     assert "hint: allowed: title" in ended.err
     assert orders == []
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines do not break, however narrow the terminal is that the tests run in."""
+    monkeypatch.setenv("COLUMNS", "250")
+
+
+@pytest.fixture
+def disasters(fake: Lifecycle, monkeypatch: pytest.MonkeyPatch) -> list[DisasterOrder]:
+    """What was asked of the runner of disasters, which passes."""
+    return striking(monkeypatch, disaster_samples.one())
+
+
+def striking(monkeypatch: pytest.MonkeyPatch, ends: DisasterResult | HaopsError) -> list[DisasterOrder]:
+    asked: list[DisasterOrder] = []
+
+    def run_disasters(haops: Lifecycle, order: DisasterOrder, say: Any) -> DisasterResult:
+        asked.append(order)
+        (order.folder / "repository" / "chunks").mkdir(parents=True)
+        if isinstance(ends, HaopsError):
+            raise ends
+        return replace(ends, run=order.run, seed=order.seed)
+
+    monkeypatch.setattr("haops.drills.disaster.run_disasters", run_disasters)
+    return asked
+
+
+def standing(fake: Lifecycle, name: str, store: str = "redis") -> None:
+    fake.state.save(make_cluster(store, name=name, owner=fake.state.owner()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "targets"),
+    [
+        ([], ["disaster-redis", "disaster-zookeeper", "disaster-cassandra"]),
+        (["--store", "redis"], ["disaster-redis"]),
+        (["--store", "redis", "--cluster", "mine"], ["mine"]),
+        (["--store", "redis", "--prefix", "ci"], ["ci-redis"]),
+        (["--store", "redis", "--trials", "1"], ["disaster-redis"]),
+    ],
+)
+def test_a_disaster_strikes_clusters_of_its_own(
+    run: Run, disasters: list[DisasterOrder], arguments: list[str], targets: list[str]
+) -> None:
+    assert run("drill", "run", "restore-after-disaster", *arguments).code == 0
+    assert list(disasters[0].targets.values()) == targets
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trials", "2"], "a disaster drill runs once"),
+        (["--store", "mongo"], "unknown store 'mongo'"),
+        (["--cluster", "x"], "--cluster is for one store"),
+        (["--store", "redis", "--cluster", "x", "--prefix", "y"], "--cluster is for one store"),
+        (
+            ["--store", "zookeeper", "--cluster", "mine", "--yes"],
+            "cluster mine is of redis, not of zookeeper",
+        ),
+        # A standing cluster that nobody named, and one that nobody can be asked about.
+        (["--store", "redis"], "cluster disaster-redis is there already"),
+        (["--store", "redis", "--yes"], "cluster disaster-redis is there already"),
+        (["--store", "redis", "--cluster", "mine"], "there is no terminal to ask at"),
+        (["--store", "redis", "--prefix", "disaster"], "there is no terminal to ask at"),
+    ],
+)
+def test_what_a_disaster_refuses_touches_nothing(
+    run: Run, fake: Lifecycle, disasters: list[DisasterOrder], arguments: list[str], message: str
+) -> None:
+    standing(fake, "mine")
+    standing(fake, "disaster-redis")
+    ended = run("drill", "run", "restore-after-disaster", *arguments)
+    assert ended.code == 2
+    assert message in ended.err
+    assert "hint: " in ended.err
+    assert disasters == []
+    assert not fake.state.runs.exists() or not list(fake.state.runs.iterdir())
+
+
+def test_a_standing_cluster_that_was_named_is_destroyed_with_yes(
+    run: Run, fake: Lifecycle, disasters: list[DisasterOrder]
+) -> None:
+    standing(fake, "mine")
+    arguments = ["--store", "redis", "--cluster", "mine", "--yes"]
+    assert run("drill", "run", "restore-after-disaster", *arguments).code == 0
+    assert list(disasters[0].targets.values()) == ["mine"]
+
+
+@pytest.mark.parametrize(("answer", "asked"), [(True, 1), (False, 0)])
+def test_at_a_terminal_it_is_asked_before_a_standing_cluster_is_destroyed(
+    run: Run,
+    fake: Lifecycle,
+    disasters: list[DisasterOrder],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: bool,
+    asked: int,
+) -> None:
+    standing(fake, "mine")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: answer)
+    ended = run("drill", "run", "restore-after-disaster", "--store", "redis", "--cluster", "mine")
+    assert ended.code == (0 if answer else 1)
+    assert "destroys every node and volume of mine" in ended.err
+    assert len(disasters) == asked
+
+
+@pytest.mark.parametrize(
+    ("ends", "code", "kept"),
+    [
+        (disaster_samples.one(), 0, False),
+        (disaster_samples.three(), 1, True),
+        (disaster_samples.result(disaster_samples.trial(), troubles=("broke [off]",)), 4, True),
+        (disaster_samples.result(disaster_samples.trial(), interrupted=True), 130, True),
+    ],
+)
+def test_a_disaster_ends_with_the_code_of_its_verdict_and_keeps_the_backups_unless_it_passes(
+    run: Run, fake: Lifecycle, monkeypatch: pytest.MonkeyPatch, ends: DisasterResult, code: int, kept: bool
+) -> None:
+    orders = striking(monkeypatch, ends)
+    ended = run("drill", "run", "restore-after-disaster")
+    folder = orders[0].folder
+    assert ended.code == code
+    assert {p.name for p in folder.iterdir()} - {"repository"} == {"result.json", "report.html", "junit.xml"}
+    assert (folder / "repository").exists() is kept
+    assert (f"the backups are kept: {folder / 'repository'}" in ended.err) is kept
+    assert f"report: {folder / 'report.html'}" in ended.err
+    for trial in ends.stores:
+        for reason in trial.reasons:
+            assert f"{trial.verdict} {trial.cluster}: {reason}" in ended.err
+    for trouble in ends.troubles:
+        assert f"unknown {trouble}" in ended.err
+
+
+def test_a_disaster_from_which_nothing_came_back_says_where_the_backups_are(
+    run: Run, fake: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = striking(monkeypatch, ClusterUnhealthy("redis is down"))
+    ended = run("drill", "run", "restore-after-disaster")
+    assert (ended.code, ended.out) == (5, "")
+    assert f"the backups are kept: {orders[0].folder / 'repository'}" in ended.err
+
+
+def test_a_disasters_table_has_its_figures(run: Run, disasters: list[DisasterOrder]) -> None:
+    heads, row = run("drill", "run", "restore-after-disaster").out.splitlines()
+    assert re.split(r" {2,}", heads.strip()) == [
+        "STORE", "VERDICT", "RECOVERY TIME", "DESTROY/REBUILD/RESTORE", "RECOVERY POINT", "ACKED", "LOST",
+        "LOST FROM BACKUP", "P_R", "BACKUP", "COMPARED",
+    ]  # fmt: skip
+    assert re.split(r" {2,}", row.strip()) == [
+        "Redis", "pass", "8.15 s", "610 ms / 5.20 s / 2.34 s", "2,401 writes; 3.31 s", "7,512", "2,401", "0",
+        "0.6803", "1.41 MiB in 420 ms", "4,911 records, 0 differences",
+    ]  # fmt: skip
+
+
+def test_a_disasters_output_shapes_agree_with_the_kept_result(
+    run: Run, disasters: list[DisasterOrder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter(f"run-{i}" for i in range(9))
+    monkeypatch.setattr("haops.drills.runner.new_run", lambda key, now: next(names))
+    as_json = run("drill", "run", "restore-after-disaster", "-o", "json", "--seed", "5", "--rate", "9").out
+    assert json.loads(as_json) == json.loads((disasters[0].folder / "result.json").read_text())
+    assert (disasters[0].seed, disasters[0].rate) == (5, 9)
+    assert yaml.safe_load(run("drill", "run", "restore-after-disaster", "-o", "yaml").out)["run"] == "run-1"
+    assert run("drill", "run", "restore-after-disaster", "-o", "name").out == "run-2\n"
 
 
 def test_a_result_is_a_value() -> None:

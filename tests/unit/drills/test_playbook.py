@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from haops.cluster.spec import StoreName
 from haops.drills import playbook
+from haops.drills.disaster_result import DisasterBudget
 from haops.drills.result import Budget
 from haops.errors import BadInput
 
@@ -172,6 +173,73 @@ def test_a_file_that_is_not_text_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadInput, match=r"mine\.yaml:1:1: cannot be read"):
         playbook.find(str(tmp_path / "mine.yaml"))
+
+
+DISASTER = """\
+kind: disaster
+title: A disaster
+description: What it does
+load:
+  clients: 4
+phases:
+  warmup: 1s
+  before: 2s
+  after: 3s
+stores:
+  redis:
+    rate: 100
+    recovery_time: 60s
+"""
+
+
+def test_the_shipped_disaster_is_one_for_every_store() -> None:
+    found = playbook.find("restore-after-disaster")[1]
+    assert isinstance(found, playbook.DisasterBook)
+    assert set(found.stores) == set(StoreName)
+    for model in found.stores.values():
+        assert model.budget().recovery_time_s
+        assert model.budget().recovery_point_s
+
+
+def test_a_disasters_limits_are_in_seconds_and_may_be_missing() -> None:
+    found = playbook.read_any(DISASTER, "my.yaml")
+    assert isinstance(found, playbook.DisasterBook)
+    assert found.stores[StoreName.REDIS].budget() == DisasterBudget(60.0, None)
+    assert found.phases.after == timedelta(seconds=3)
+
+
+def test_a_playbook_without_a_kind_breaks_a_node() -> None:
+    assert isinstance(playbook.read_any(GOOD, "my.yaml"), playbook.Playbook)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "start"),
+    [
+        ("kind: disaster", "kind: flood", "my.yaml:1:1: kind: Input should be 'disaster'"),
+        ("kind: disaster", "kind: disaster-x", "my.yaml:1:1: kind: Input should be 'disaster'"),
+        ("kind: disaster", "kind: [disaster]", "my.yaml:1:1: kind: "),
+        ("  before: 2s", "  steady: 2s", "my.yaml:8:3: phases.steady: unknown key (and 1 more)"),
+        ("  before: 2s", "  before: 2", "my.yaml:8:3: phases.before: a duration is text with a unit"),
+        ("stores:", "trials: 3\nstores:", "my.yaml:10:1: trials: unknown key"),
+        ("    rate: 100", "    rate: 0", "my.yaml:12:5: stores.redis.rate: "),
+        ("recovery_time: 60s", "recovery_time: soon", "my.yaml:13:5: stores.redis.recovery_time: 'soon' is not"),
+        ("recovery_time: 60s", "lost: 0", "my.yaml:13:5: stores.redis.lost: unknown key"),
+        ("  redis:\n", "  mongo:\n", "my.yaml:11:3: stores.mongo: "),
+        ("title: A disaster\n", "", "my.yaml:1:1: title: "),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_disaster_is_told_with_its_place(old: str, new: str, start: str) -> None:
+    assert old in DISASTER
+    with pytest.raises(BadInput) as caught:
+        playbook.read_any(DISASTER.replace(old, new), "my.yaml")
+    assert caught.value.message.startswith(start)
+
+
+@given(documents)
+def test_any_document_of_a_kind_is_a_playbook_or_bad_input_with_a_place(document: object) -> None:
+    text = yaml.safe_dump({"kind": "disaster", "stores": document})
+    with pytest.raises(BadInput, match=r"^my\.yaml:\d+:\d+: "):
+        playbook.read_any(text, "my.yaml")
 
 
 def test_what_show_prints_can_be_run_by_its_path(tmp_path: Path) -> None:

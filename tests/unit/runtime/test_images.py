@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 
 import docker
 import pytest
+from typer.testing import CliRunner
 
+from haops.cli import images as commands
 from haops.errors import BadInput, EnvironmentTrouble, ImageUnavailable
 from haops.runtime import images
 from haops.runtime.images import SOURCE_LABEL, BuildProgress, CheckFinding, Rebuild
@@ -30,6 +33,15 @@ base = "bookworm"
 version = "5.0.8"
 [images.cassandra.args]
 CASSANDRA_VERSION = "5.0.8"
+"""
+
+
+OPTIONAL = """
+[images.extra]
+ref = "haops/extra:1"
+base = "trixie"
+version = "1"
+optional = true
 """
 
 
@@ -119,6 +131,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def optional(folder: Path) -> None:
+    """One more image, which is optional."""
+    (folder / "versions.toml").write_text(VERSIONS + OPTIONAL)
+    (folder / "extra").mkdir()
+    (folder / "extra" / "Dockerfile").write_text("ARG BASE\nFROM ${BASE}\n")
+
+
+@pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     fake = FakeClient()
     monkeypatch.setattr(images, "_engine", lambda: fake)
@@ -141,10 +161,12 @@ def context_of(options: Mapping[str, Any]) -> dict[str, bytes]:
 
 def test_shipped_specs_are_complete() -> None:
     found = {spec.name: spec for spec in images.specs()}
-    assert set(found) == {"redis", "zookeeper", "cassandra", "tools", "guard"}
+    assert set(found) == {"redis", "zookeeper", "cassandra", "tools", "s3", "guard"}
     assert found["redis"].ref == "haops/redis:8.0"
     assert dict(found["zookeeper"].args)["ZOOKEEPER_VERSION"] == found["zookeeper"].version
     assert dict(found["cassandra"].args)["CASSANDRA_VERSION"] == found["cassandra"].version
+    assert dict(found["s3"].args)["S3PROXY_VERSION"] == found["s3"].version
+    assert [spec.name for spec in found.values() if spec.optional] == ["s3"]
     for spec in found.values():
         assert (spec.context / "Dockerfile").is_file()
         assert spec.ref.endswith(spec.version)
@@ -216,6 +238,50 @@ def test_build_makes_what_is_missing_and_only_that(folder: Path, client: FakeCli
         ("cassandra", "made haops/cassandra:5.0.8"),
     ]
     assert [s.state for s in images.image_states()] == ["ready", "ready"]
+
+
+@pytest.mark.usefixtures("optional")
+def test_an_optional_image_is_built_only_by_name(client: FakeClient) -> None:
+    build()
+    assert {b["tag"] for b in client.api.builds} == {"haops/redis:8.0", "haops/cassandra:5.0.8"}
+    build(rebuild=Rebuild.ALL)
+    assert "haops/extra:1" not in {b["tag"] for b in client.api.builds}
+    build("extra")
+    assert client.api.builds[-1]["tag"] == "haops/extra:1"
+
+
+@pytest.mark.usefixtures("optional")
+def test_an_optional_image_is_among_the_states_only_if_asked_for(client: FakeClient) -> None:
+    assert "extra" not in {s.name for s in images.image_states()}
+    missing = images.image_states(optional=True)[-1]
+    assert (missing.name, missing.state, missing.optional) == ("extra", "missing", True)
+    build("extra")
+    ready = images.image_states(optional=True)[-1]
+    assert (ready.name, ready.state, ready.optional) == ("extra", "ready", True)
+    assert not images.image_states(optional=True)[0].optional
+
+
+@pytest.mark.usefixtures("optional")
+def test_a_missing_optional_image_names_the_build_that_makes_it(client: FakeClient) -> None:
+    with pytest.raises(ImageUnavailable) as caught:
+        images.resolve("extra", None)
+    assert caught.value.hint == "haops images build extra"
+
+
+@pytest.mark.usefixtures("optional")
+def test_the_list_says_that_clusters_do_without_an_optional_image(client: FakeClient) -> None:
+    shown = CliRunner().invoke(commands.app, ["list"]).output
+    (line,) = [line for line in shown.splitlines() if line.startswith("extra")]
+    assert "not built (for tests only)" in line
+    assert "missing" in next(line for line in shown.splitlines() if line.startswith("redis"))
+    build("extra")
+    assert "ready (for tests only)" in CliRunner().invoke(commands.app, ["list"]).output
+    told = json.loads(CliRunner().invoke(commands.app, ["list", "-o", "json"]).output)
+    assert {i["name"]: i["optional"] for i in told["images"]} == {
+        "redis": False,
+        "cassandra": False,
+        "extra": True,
+    }
 
 
 def test_build_all_replaces_what_is_ready(folder: Path, client: FakeClient) -> None:

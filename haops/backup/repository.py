@@ -1,0 +1,277 @@
+"""A repository: backups and the chunks they share, in one layout for every storage.
+
+`haops-repo.json`; `chunks/<2 digits>/<name>`; and for each backup a folder `backups/<id>/` with `begun.json` and
+`parts/<number>.json` while it is made, with `manifest.json`, `sealed.json` and perhaps `checked.json` when
+it is complete. A backup is complete from the moment its manifest is there.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, TypeVar
+
+from blake3 import blake3
+
+from haops.backup import documents
+from haops.backup.documents import Damaged, TooNew
+from haops.backup.keys import ring
+from haops.backup.manifest import Begun, Checked, Chunk, Manifest, PartRecord, Sealed
+from haops.backup.storage import LocalStorage, ObjectMissing, Storage, StorageTrouble
+from haops.errors import BadInput
+
+REPOSITORY_VARIABLE: Final = "HAOPS_REPO"
+CHUNKS: Final = "chunks/"
+
+Model = TypeVar("Model")
+
+_RECORD: Final = "haops-repo.json"
+_BACKUPS: Final = "backups/"
+_BEGUN: Final = "begun.json"
+_PARTS: Final = "parts/"
+_MANIFEST: Final = "manifest.json"
+_SEALED: Final = "sealed.json"
+_CHECKED: Final = "checked.json"
+_FORGOTTEN: Final = "forgotten.json"
+
+
+class NoRepository(BadInput):
+    """There is no repository there."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryRecord:
+    """What a repository says about itself."""
+
+    id: str
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The objects of one backup.
+
+    Args:
+        names: Relative to the backup's folder.
+        touched: When the last of them was written, by the storage's clock; UTC.
+    """
+
+    id: str
+    names: frozenset[str]
+    touched: datetime
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is being made, or was, and nobody has tidied up."""
+        return _BEGUN in self.names
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has a manifest, readable or not."""
+        return _MANIFEST in self.names
+
+    @property
+    def sealed(self) -> bool:
+        """Whether it once had a manifest."""
+        return _SEALED in self.names
+
+
+class Repository:
+    """Documents and chunks in a storage."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    @property
+    def label(self) -> str:
+        """Where it is."""
+        return self.storage.label
+
+    def folders(self) -> Mapping[str, Folder]:
+        """Every backup that has any object and was not forgotten, by id, sorted."""
+        return {i: folder for i, folder in self._folders().items() if _FORGOTTEN not in folder.names}
+
+    def half_forgotten(self) -> Sequence[Folder]:
+        """The backups that somebody began to remove."""
+        return [folder for folder in self._folders().values() if _FORGOTTEN in folder.names]
+
+    def _folders(self) -> Mapping[str, Folder]:
+        names: dict[str, set[str]] = {}
+        touched: dict[str, datetime] = {}
+        for entry in self.storage.entries(_BACKUPS):
+            backup, _, name = entry.key.removeprefix(_BACKUPS).partition("/")
+            names.setdefault(backup, set()).add(name)
+            touched[backup] = max(touched.get(backup, entry.modified), entry.modified)
+        return {i: Folder(i, frozenset(names[i]), touched[i]) for i in sorted(names)}
+
+    def begun(self, backup: str) -> Begun:
+        """What a backup was begun as. Raises ObjectMissing, Damaged or TooNew."""
+        return self._load(Begun, backup, _BEGUN)
+
+    def manifest(self, backup: str) -> Manifest:
+        """A complete backup's manifest. Raises ObjectMissing, Damaged or TooNew."""
+        found = self._load(Manifest, backup, _MANIFEST)
+        if found.id != backup:
+            raise Damaged(f"the manifest of {backup} is that of {found.id}")
+        return found
+
+    def checked(self, backup: str) -> Checked | None:
+        """A backup's last verification; None if there is none that can be read."""
+        with suppress(ObjectMissing, Damaged, TooNew):
+            return self._load(Checked, backup, _CHECKED)
+        return None
+
+    def note_checked(self, backup: str, checked: Checked) -> None:
+        """Keep a verification."""
+        self._save(backup, _CHECKED, checked)
+
+    def check_seal(self, folder: Folder) -> None:
+        """Compare a manifest with what stands beside it. Raises Damaged or TooNew.
+
+        A backup whose maker was killed between manifest and seal has `begun.json` still.
+        """
+        if not folder.sealed:
+            if not folder.begun:
+                raise Damaged(f"{_SEALED} of {folder.id} is missing")
+            return
+        seal = self._load(Sealed, folder.id, _SEALED)
+        raw = self.storage.get(_key(folder.id, _MANIFEST))
+        if (seal.id, seal.manifest) != (folder.id, blake3(raw).hexdigest()):
+            raise Damaged(f"the manifest of {folder.id} is not the one that was sealed")
+
+    def begin(self, begun: Begun) -> bool:
+        """Claim an id; False if it is taken."""
+        return self.storage.put_new(_key(begun.id, _BEGUN), documents.dump(begun))
+
+    def heartbeat(self, begun: Begun) -> None:
+        """Show that a backup is still being made."""
+        self._save(begun.id, _BEGUN, begun)
+
+    def keep_part(self, backup: str, number: int, record: PartRecord) -> None:
+        """Journal a finished part of a backup that is being made."""
+        self._save(backup, f"{_PARTS}{number:05}.json", record)
+
+    def kept_parts(self, folder: Folder) -> Iterator[tuple[int, PartRecord]]:
+        """The finished parts of an incomplete backup, in the order they were finished.
+
+        Raises:
+            Damaged: One cannot be read.
+            TooNew: A newer haops makes this backup.
+        """
+        for name in sorted(n for n in folder.names if n.startswith(_PARTS)):
+            number = name.removeprefix(_PARTS).removesuffix(".json")
+            yield int(number) if number.isdecimal() else 0, self._load(PartRecord, folder.id, name)
+
+    def finish(self, manifest: Manifest) -> None:
+        """Make a backup complete: its manifest, its seal; then what was only for the way."""
+        raw = documents.dump(manifest)
+        self.storage.put(_key(manifest.id, _MANIFEST), raw)
+        self._seal(manifest.id, raw)
+
+    def tidy(self, folder: Folder) -> None:
+        """Finish what a process that died right after the manifest left. Raises Damaged."""
+        self.manifest(folder.id)
+        self._seal(folder.id, self.storage.get(_key(folder.id, _MANIFEST)))
+
+    def forget(self, folder: Folder) -> None:
+        """Remove a backup's documents.
+
+        A tombstone makes it one step: from then on it counts as gone, and who finds it finishes.
+        """
+        # A full disk may not take the tombstone; then the manifest goes first all the same.
+        with suppress(StorageTrouble):
+            self._save(folder.id, _FORGOTTEN, RepositoryRecord(folder.id, datetime.now(UTC)))
+        first = [name for name in (_SEALED, _MANIFEST) if name in folder.names]
+        rest = sorted(folder.names - {*first, _FORGOTTEN})
+        for name in (*first, *rest, _FORGOTTEN):
+            self.storage.delete(_key(folder.id, name))
+
+    def missing(self, chunks: Iterable[Chunk], recipients: Iterable[str], pool: Executor) -> set[str]:
+        """The ids of the chunks that are not there in their size."""
+        readers = ring(recipients)
+        wanted = {chunk.id: chunk for chunk in chunks}.values()
+
+        def lacks(chunk: Chunk) -> bool:
+            return self.storage.size(chunk_key(chunk.id, readers)) != chunk.stored
+
+        return {c.id for c, gone in zip(wanted, pool.map(lacks, wanted), strict=True) if gone}
+
+    def _seal(self, backup: str, raw: bytes) -> None:
+        self._save(backup, _SEALED, Sealed(backup, blake3(raw).hexdigest()))
+        for entry in list(self.storage.entries(_key(backup, _PARTS))):
+            self.storage.delete(entry.key)
+        self.storage.delete(_key(backup, _BEGUN))
+
+    def _load(self, kind: type[Model], backup: str, name: str) -> Model:
+        return documents.load(kind, self.storage.get(_key(backup, name)), f"{name} of {backup}")
+
+    def _save(self, backup: str, name: str, model: object) -> None:
+        self.storage.put(_key(backup, name), documents.dump(model))
+
+
+def chunk_key(name: str, readers: str) -> str:
+    """Where a chunk is.
+
+    Args:
+        readers: As `keys.ring` names them: the same bytes for other readers are another object, or an
+            encrypted backup would lean on a chunk that lies there in the clear.
+    """
+    return f"{CHUNKS}{name[:2]}/{name}-{readers}" if readers else f"{CHUNKS}{name[:2]}/{name}"
+
+
+def open_storage(where: str) -> Storage:
+    """The storage at a folder or URL. Raises BadInput or EnvironmentTrouble."""
+    if "://" in where:
+        from haops.backup.objects import open_objects
+
+        return open_objects(where)
+    return LocalStorage(Path(where))
+
+
+def open_repository(where: str | Storage, *, make: bool = False) -> Repository:
+    """The repository at a folder, URL or storage; made if `make` and there is none.
+
+    Raises:
+        NoRepository: There is none.
+        Damaged: Its record is damaged, or lost while there are backups.
+        TooNew: A newer haops made it.
+    """
+    storage = open_storage(where) if isinstance(where, str) else where
+    what = f"{storage.label}/{_RECORD}"
+    try:
+        raw = storage.get(_RECORD)
+    except ObjectMissing:
+        if not make:
+            raise _no_repository(storage) from None
+        fresh = RepositoryRecord(uuid.uuid4().hex, datetime.now(UTC))
+        storage.put_new(_RECORD, documents.dump(fresh))
+    else:
+        documents.load(RepositoryRecord, raw, what)
+    return Repository(storage)
+
+
+def default_repository(root: Path) -> str:
+    """`$HAOPS_REPO`, else the folder `backups` of the state directory `root`."""
+    return os.environ.get(REPOSITORY_VARIABLE) or str(root / "backups")
+
+
+def _no_repository(storage: Storage) -> Damaged | NoRepository:
+    if any(True for _ in storage.entries(_BACKUPS)):
+        return Damaged(
+            f"{storage.label}/{_RECORD} is missing, though there are backups",
+            hint="the next haops backup create writes it anew",
+        )
+    return NoRepository(
+        f"there is no repository in {storage.label}",
+        hint="make the first backup: haops backup create CLUSTER",
+    )
+
+
+def _key(backup: str, name: str) -> str:
+    return f"{_BACKUPS}{backup}/{name}"

@@ -1,0 +1,271 @@
+"""Restoring: a backup into a cluster, and a node that lost its disk from its sisters."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from haops.cli import output as shapes
+from haops.cli.context import cluster_names, lifecycle, operations
+from haops.cli.output import Output, OutputOption
+from haops.errors import EXIT_FAILED, EXIT_UNKNOWN, BadInput
+
+if TYPE_CHECKING:
+    from haops.backup.restore import Outlook, Restored
+    from haops.cluster.spec import Cluster
+    from haops.compare.rounds import Comparison
+    from haops.control.execute import Operations
+    from haops.stores.backup import Archive, RestoreWish
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command(
+        "restore",
+        epilog="Examples: haops restore latest --to redis --dry-run | haops restore redis:latest --to other --wipe "
+        "--yes | haops restore ID --to redis --only user: --merge | haops restore ID --to redis --resume",
+    )(restore)
+    app.command("recover", epilog="Example: haops recover redis redis-2 --yes")(recover)
+
+
+def restore(
+    backup: Annotated[
+        str, typer.Argument(help="A backup's id, the beginning of one, `latest`, or `CLUSTER:latest`.")
+    ],
+    to: Annotated[str, typer.Option(help="The cluster to restore into.", autocompletion=cluster_names)],
+    repo: Annotated[
+        str | None,
+        typer.Option(help="A folder, s3://, gs:// or az:// URL. Default: $HAOPS_REPO, else the state's own."),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Only a key prefix, KEYSPACE or KEYSPACE.TABLE, or /PATH.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="The moment to restore to, such as 2026-01-31T12:00:00Z (with --pitr).")
+    ] = None,
+    wipe: Annotated[bool, typer.Option("--wipe", help="Remove what is in the way first.")] = False,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Write beside and over what is there; remove nothing.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a restore that was cut off.")] = False,
+    identity: Annotated[
+        list[Path] | None,
+        typer.Option(help="File with an age identity; repeatable. Also $HAOPS_AGE_IDENTITY."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what is in the way and what would be done.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "asked for at the prompt",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Restore a backup into a running cluster, of the same or of another topology.
+
+    Nothing is removed unless --wipe says so. A restore that was cut off goes on with --resume.
+    """
+    from haops.backup.archive import open_archive
+    from haops.backup.keys import read_identities
+    from haops.backup.repository import default_repository, open_repository
+    from haops.backup.restore import RestoreOrder, check_fits
+    from haops.backup.restore import restore as carry_out
+    from haops.stores.backup import RestoreWish
+
+    if wipe and merge:
+        raise BadInput("--wipe removes what is there, --merge keeps it", hint="give one of them")
+    haops = lifecycle()
+    cluster = haops.state.get(to)
+    where = repo or default_repository(haops.state.root)
+    repository = open_repository(where)
+    archive = open_archive(repository, backup, read_identities(identity or ()))
+    check_fits(cluster, archive)
+    wish = RestoreWish(only=only, at=_moment(at), merge=merge)
+    if dry_run or (wipe and not yes):
+        _look(cluster, archive, wish, dry_run, output)
+        if dry_run:
+            return
+    from haops.cli.transfer import StageDisplay
+
+    with StageDisplay(shapes.err()) as display:
+        order = RestoreOrder(wish, where, wipe=wipe, resume=resume, reason=reason, report=display)
+        done = carry_out(haops, cluster, archive, order)
+    _print_restored(done, output)
+
+
+def _moment(text: str | None) -> datetime | None:
+    """A moment with its zone; without one it is UTC.
+
+    Raises:
+        BadInput: The text is no moment.
+    """
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadInput(f"{text!r} is not a moment", hint="write for instance 2026-01-31T12:00:00Z") from None
+    return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+
+
+def _look(cluster: Cluster, archive: Archive, wish: RestoreWish, dry_run: bool, output: Output) -> None:
+    """Show what would be done; and ask, unless that was all."""
+    from haops.backup.restore import look
+
+    if not dry_run and not sys.stdin.isatty():
+        raise BadInput(
+            "--wipe removes data for good and there is no terminal to ask at",
+            hint="say --yes, or look first with --dry-run",
+        )
+    outlook = look(lifecycle(), cluster, archive, wish)
+    if dry_run and output in (Output.JSON, Output.YAML):
+        shapes.emit(
+            {
+                "version": shapes.FORMAT,
+                "backup": archive.id,
+                "cluster": cluster.name,
+                "in_the_way": list(outlook.in_the_way),
+                "stages": [asdict(stage) for stage in outlook.stages],
+            },
+            output,
+        )
+        return
+    _print_outlook(cluster, archive, outlook)
+    if not dry_run and not typer.confirm("Remove what is in the way, and restore?", err=True):
+        raise typer.Exit(1)
+
+
+def _print_outlook(cluster: Cluster, archive: Archive, outlook: Outlook) -> None:
+    console = shapes.out()
+    console.print(f"restore of {archive.id} to {cluster.name}", markup=False)
+    for number, stage in enumerate(outlook.stages, start=1):
+        console.print(f"  {number}. {stage.text} ({stage.total:,} {stage.unit})", markup=False)
+    for words in outlook.in_the_way:
+        console.print(f"in the way: {words}", markup=False)
+    if not outlook.in_the_way:
+        console.print("nothing is in the way")
+
+
+def _print_restored(done: Restored, output: Output) -> None:
+    if output in (Output.JSON, Output.YAML):
+        stages = [
+            {"name": s.stage.name, "done": s.done, "unit": s.stage.unit, "seconds": round(s.took_s, 3)}
+            for s in done.stages
+        ]
+        document = {
+            "version": shapes.FORMAT,
+            "backup": done.backup,
+            "cluster": done.cluster,
+            "stages": stages,
+            "healthy_seconds": round(done.healthy_s, 3),
+            "seconds": round(done.took_s, 3),
+        }
+        shapes.emit(document, output)
+        return
+    if output is Output.NAME:
+        typer.echo(done.cluster)
+        return
+    table = shapes.table("STAGE", "DONE", "TOOK", "RATE")
+    for s in done.stages:
+        rate = f"{s.done / s.took_s:,.0f} {s.stage.unit}/s" if s.took_s else "-"
+        table.add_row(shapes.plain(s.stage.text), f"{s.done:,} {s.stage.unit}", f"{s.took_s:.1f} s", rate)
+    shapes.out().print(table)
+    shapes.out().print(
+        f"{done.cluster}: {done.backup} restored in {done.took_s:.1f} s, "
+        f"healthy {done.healthy_s:.1f} s after the last stage",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def recover(
+    name: Annotated[str, typer.Argument(help="The cluster.", autocompletion=cluster_names)],
+    node: Annotated[str, typer.Argument(help="The node that lost its disk.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "its disk is lost",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Build a node anew that lost its disk, from its sisters' copies, and compare it with them.
+
+    Ends with 0 if all copies are equal, 1 if they differ, 4 if that could not be told.
+    """
+    from haops.cli.operate import confirm
+    from haops.stores.plan import Intent, Operation
+
+    haops = operations()
+    cluster = haops.lifecycle.state.get(name)
+    cluster.node(node)
+    intent = Intent(Operation.REPLACE, node=node)
+    plan = haops.plan(cluster, intent)
+    if not yes:
+        confirm(plan)
+    took_ms = _rebuild(haops, name, intent, reason)
+    found = _compare_copies(haops, name)
+    _print_recovered(name, node, took_ms, found, output)
+
+
+def _rebuild(haops: Operations, name: str, intent: object, reason: str) -> float:
+    """Carry it out, while what the node says of itself is shown."""
+    from haops.cli.node_watch import NodeWatch
+    from haops.control.execute import Order, StepProgress, operator
+    from haops.stores.plan import Intent
+
+    assert isinstance(intent, Intent)
+    console = shapes.err()
+
+    def say(progress: StepProgress) -> None:
+        if progress.outcome is not None:
+            line = f"  {progress.took_ms or 0:8.1f} ms  {progress.step.text}: {progress.outcome}"
+            console.print(line, markup=False, soft_wrap=True)
+
+    with NodeWatch(haops.lifecycle, name, intent.node or "", console):
+        order = Order(operator(), reason, report=say)
+        return haops.carry_out(haops.lifecycle.state.get(name), intent, order).took_ms
+
+
+def _compare_copies(haops: Operations, name: str) -> tuple[Comparison, ...]:
+    from haops.compare.rounds import Manner, compare_all
+    from haops.stores import load_comparing
+
+    cluster = haops.lifecycle.state.get(name)
+    hear = shapes.err()
+    manner = Manner(hear=lambda words: hear.print(f"{name}: {words}", markup=False))
+    with load_comparing(cluster.store).replicas(cluster, haops.lifecycle.runtime) as sides:
+        return compare_all(sides, manner)
+
+
+def _print_recovered(
+    name: str, node: str, took_ms: float, found: tuple[Comparison, ...], output: Output
+) -> None:
+    from haops.compare.rounds import Verdict
+
+    verdicts = [c.verdict for c in found]
+    if output in (Output.JSON, Output.YAML):
+        rows = [
+            {
+                "left": c.left,
+                "right": c.right,
+                "verdict": c.verdict.value,
+                "records": max(c.records_left, c.records_right),
+                "differences": len(c.differences) + c.unlisted,
+            }
+            for c in found
+        ]
+        document = {
+            "version": shapes.FORMAT, "cluster": name, "node": node, "took_ms": round(took_ms, 1),
+            "comparisons": rows,
+        }  # fmt: skip
+        shapes.emit(document, output)
+    else:
+        shapes.out().print(f"{name}: {node} built anew in {took_ms / 1000:.1f} s", markup=False)
+        for c in found:
+            records = max(c.records_left, c.records_right)
+            words = f"{c.left} and {c.right}: {c.verdict}, {records:,} records, {c.moved:,} bytes moved"
+            shapes.out().print(words, markup=False, soft_wrap=True)
+    if Verdict.DIFFERENT in verdicts:
+        raise typer.Exit(EXIT_FAILED)
+    if Verdict.UNKNOWN in verdicts:
+        raise typer.Exit(EXIT_UNKNOWN)

@@ -1,0 +1,129 @@
+"""Making one ensemble's tree like another's or a backup's, and one member's like its leader's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, Protocol, cast
+
+from haops.cluster.spec import Cluster
+from haops.errors import BadInput, DeadlineExceeded
+from haops.runtime.port import Runtime
+from haops.stores.backup import RestoreFailed
+from haops.stores.compare import Side
+from haops.stores.zookeeper.pipeline import Link
+from haops.stores.zookeeper.readiness import readiness
+from haops.stores.zookeeper.reading import chunks, ensemble, told_as
+from haops.stores.zookeeper.topology import voters
+from haops.stores.zookeeper.tree import ROOT, TreeNode
+from haops.stores.zookeeper.writing import CannotBecome, adjust, raise_suffixes, remove_one
+from haops.wait import wait_until
+
+_FAILED: Final = "the ensemble did not take the repair"
+_SLICE: Final = 128
+# What a server recovers from: snapshots and epochs in dataDir, transactions in dataLogDir.
+_DISK: Final = ("/data/version-2", "/data/log/version-2")
+_WHOLE_S: Final = 120.0
+
+
+class _Truth(Protocol):
+    """What a side of ours knows beyond the contract: whole nodes."""
+
+    def fetch(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, TreeNode | None]]: ...
+
+
+class _Target(_Truth, Protocol):
+    """A side that is a cluster."""
+
+    cluster: Cluster
+
+
+def mend(first: Side, second: Side, keys: Sequence[bytes]) -> Iterator[int]:
+    """Make the second's nodes under these paths like the first's; parents first, removals last, from below.
+
+    A next suffix that is lower is raised; one that is higher stays, for nothing lowers it but making the
+    node anew under its clients. Too high harms nobody; too low would give one name to two children.
+
+    Raises:
+        RestoreFailed: The ensemble refuses, or a node is another kind there and has children.
+        BadInput: The second side is no cluster.
+    """
+    if not hasattr(second, "cluster"):
+        raise BadInput(f"{second.label} cannot be changed", hint="name a cluster as the side to repair")
+    truth, target = cast(_Truth, first), cast(_Target, second)
+    leader = ensemble(target.cluster).leader
+    done = 0
+    try:
+        with told_as(RestoreFailed, _FAILED), Link(target.cluster, leader) as link:
+            for some in chunks(truth.fetch(keys), _SLICE):
+                _write(link, target, [n for _, n in some if n is not None])
+                for path in (p for p, n in some if n is None):
+                    remove_one(link, path)
+                done += len(some)
+                yield done
+    except CannotBecome as error:
+        raise RestoreFailed(error.message, node=error.node, detail=error.detail, hint=error.hint) from error
+
+
+def _write(link: Link, target: _Target, nodes: Sequence[TreeNode]) -> None:
+    if not nodes:
+        return
+    there = dict(target.fetch([n.path for n in nodes]))
+    anew = frozenset(n.path for n in nodes if _must_go(there.get(n.path), n))
+    adjust(link, nodes, anew)
+    for _ in raise_suffixes(link, nodes):
+        pass
+
+
+def _must_go(have: TreeNode | None, node: TreeNode) -> bool:
+    """Whether no request makes the one into the other, because it is another kind."""
+    if have is None or node.path == ROOT:
+        return False
+    return (have.kind, have.ttl) != (node.kind, node.ttl)
+
+
+def mend_replicas(cluster: Cluster, runtime: Runtime, nodes: Sequence[str]) -> Iterator[str]:
+    """Have members take their whole copy from the leader again, one after the other.
+
+    A server trusts its disk: it asks its leader only for what came after. So its data is removed and
+    its process killed (stopped in order it could write its memory down once more); when it starts,
+    the leader sends a snapshot. Everybody else must be in sync before each, for the one that has lost its
+    memory may vote for a history without writes that only it and an absent one have acknowledged.
+
+    Raises:
+        BadInput: The first-named does not lead, for members follow nobody else.
+        RestoreFailed: The ensemble is not whole, or a member does not come back.
+    """
+    truth, *others = nodes
+    leader = ensemble(cluster).leader.name
+    if truth != leader:
+        raise BadInput(
+            f"members take their copies from the leader, and that is {leader}, not {truth}",
+            hint=f"move the role first: haops switchover {cluster.name} --to {truth}",
+        )
+    if len(voters(cluster)) < 3:
+        raise BadInput(
+            f"{cluster.name} has no member to spare", hint="restore a backup into a new cluster instead"
+        )
+    for name in others or [n.name for n in cluster.servers if n.name != truth]:
+        _await_whole(cluster)
+        code, said = runtime.execute(cluster, name, ["rm", "-rf", *_DISK])
+        if code:
+            raise RestoreFailed("its data could not be removed", node=name, detail=said.strip() or None)
+        runtime.kill(cluster, name)
+        runtime.start(cluster, name)
+        _await_whole(cluster)
+        yield f"{name} has its copy from {leader}"
+
+
+def _await_whole(cluster: Cluster) -> None:
+    try:
+        with readiness(cluster) as checker:
+            wait_until(
+                checker.pending,
+                lambda pending: not pending,
+                what=f"all members of {cluster.name} to be in sync",
+                deadline_s=_WHOLE_S,
+                describe=lambda pending: "; ".join(f"{n} waits for {w}" for n, w in pending.items()),
+            )
+    except DeadlineExceeded as error:
+        raise RestoreFailed(error.message, detail=error.detail) from error

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyrage
+import pytest
+
+from haops.cli.backup import parse_share
+from haops.cli.transfer import size_words, transfer_words
+from haops.control.lifecycle import Lifecycle
+from haops.errors import BadInput
+
+from ...backup_fakes import Died, FakeSource
+from ...fakes import make_cluster
+from .conftest import Ended, Run
+
+Backup = Callable[..., Ended]
+
+
+@pytest.fixture
+def source(fake: Lifecycle, monkeypatch: pytest.MonkeyPatch) -> FakeSource:
+    """A cluster `redis` with some bytes."""
+    monkeypatch.setattr("haops.cli.backup.lifecycle", lambda: fake)
+    monkeypatch.setenv("COLUMNS", "300")
+    fake.state.save(make_cluster("redis", owner=fake.state.owner()))
+    return FakeSource({"schema": b"create", "data": bytes(range(256)) * 400}).offered(monkeypatch)
+
+
+@pytest.fixture
+def backup(run: Run, source: FakeSource) -> Backup:
+    """Runs `haops backup ...`."""
+    return lambda *arguments: run("backup", *arguments)
+
+
+def objects(fake: Lifecycle) -> list[Path]:
+    return sorted(p for p in (fake.state.root / "backups" / "chunks").rglob("*") if p.is_file())
+
+
+def test_a_backup_is_made_listed_shown_and_verified(backup: Backup) -> None:
+    made = json.loads(backup("create", "redis", "-o", "json").out)["backup"]
+    assert (made["store"], made["cluster"], made["state"]) == ("redis", "redis", "complete")
+    (row,) = json.loads(backup("list", "-o", "json").out)["backups"]
+    assert {k: row[k] for k in ("id", "bytes", "state", "encrypted", "parts", "position", "verified")} == {
+        "id": made["id"], "bytes": 102406, "state": "complete", "encrypted": False, "parts": 2,
+        "position": "position 7", "verified": None,
+    }  # fmt: skip
+    shown = json.loads(backup("show", "redis:latest", "-o", "json").out)["backup"]
+    assert [part["name"] for part in shown["parts"]] == ["schema", "data"]
+    assert shown["left_out"] == ["locks"]
+    for depth in ([], ["--sample", "5%", "--seed", "3"], ["--full"]):
+        ended = backup("verify", "latest", *depth, "-o", "json")
+        document = json.loads(ended.out)
+        assert (ended.code, document["ok"]) == (0, True)
+    assert json.loads(backup("list", "-o", "json").out)["backups"][0]["verified"]["depth"] == "full"
+    assert backup("list", "-o", "name").out.split() == [made["id"]]
+
+
+def test_tables_say_it_in_words(backup: Backup) -> None:
+    ended = backup("create", "redis")
+    assert "2 parts, 100.0 KB" in ended.out
+    assert "not in it: locks" in ended.err
+    assert "complete" in backup("list").out
+    assert "position 7" in backup("list", "-o", "wide").out
+    assert "it is not encrypted" in backup("show", "latest").out
+    assert "schema" in backup("show", "latest", "-o", "wide").out
+    ended = backup("verify", "--sample", "50%", "--seed", "9")
+    assert "sample" in ended.out
+    assert "--seed 9" in ended.err
+
+
+def test_damage_ends_with_1_and_names_part_and_chunk(backup: Backup, fake: Lifecycle) -> None:
+    backup("create", "redis")
+    for path in objects(fake):
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert backup("verify").code == 0  # sizes are right
+    ended = backup("verify", "--full")
+    assert ended.code == 1
+    assert "part schema: chunk " in ended.err
+    assert "2 wrong" in ended.out
+    objects(fake)[0].unlink()
+    ended = backup("verify", "-o", "json")
+    assert ended.code == 1
+    (verified,) = json.loads(ended.out)["verified"]
+    assert verified["findings"][0]["words"] == "is missing"
+    assert backup("verify", "-o", "name").out.strip() == verified["backup"]
+
+
+def test_an_incomplete_backup_is_listed_and_not_called_good(
+    backup: Backup, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.fails = "data"
+    with pytest.raises(Died):
+        backup("create", "redis")
+    (row,) = json.loads(backup("list", "-o", "json").out)["backups"]
+    assert row["state"] == "incomplete"
+    assert "go on with it: haops backup create redis" in row["note"]
+    assert backup("verify").code == 0
+    assert "is left out" in backup("verify").err
+    assert backup("verify", row["id"]).code == 1
+    source.fails = None
+    ended = backup("create", "redis", "-o", "name")
+    assert ended.out.strip() == row["id"]
+    assert "going on with" in ended.err
+
+
+def test_an_encrypted_backup_needs_its_key_to_be_read(backup: Backup, tmp_path: Path) -> None:
+    key, other = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
+    for name, identity in (("key", key), ("other", other)):
+        (tmp_path / name).write_text(f"{identity}\n")
+        (tmp_path / name).chmod(0o600)
+    assert backup("create", "redis", "--encrypt", str(key.to_public())).code == 0
+    assert json.loads(backup("list", "-o", "json").out)["backups"][0]["encrypted"] is True
+    ended = backup("verify", "--full")
+    assert (ended.code, "only the stored bytes" in ended.err) == (0, True)
+    assert json.loads(backup("verify", "--full", "--identity", f"{tmp_path}/key", "-o", "json").out)[
+        "verified"
+    ][0]["plain"]
+    ended = backup("verify", "--full", "--identity", f"{tmp_path}/other")
+    assert (ended.code, "none of the identities fits" in ended.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("show", "nope"),
+        ("verify", "nope"),
+        ("verify", "--sample", "0"),
+        ("verify", "--sample", "5%", "--full"),
+        ("create", "nobody"),
+        ("create", "redis", "--rate", "fast"),
+        ("create", "redis", "--node", "redis-9"),
+        ("create", "redis", "--encrypt", "me"),
+        ("create", "redis", "--repo", "ftp://host/x"),
+        ("list", "--repo", "/nothing/here"),
+        ("prune",),
+        ("prune", "--keep-last", "1"),  # there is nobody to ask
+    ],
+)
+def test_what_cannot_be_meant_ends_with_2(backup: Backup, wrong: tuple[str, ...]) -> None:
+    assert backup("create", "redis").code == 0
+    ended = backup(*wrong)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("haops: ")
+    assert len(backup("list", "-o", "name").out.split()) == 1
+
+
+def test_old_backups_are_removed_when_confirmed(backup: Backup) -> None:
+    ids = [backup("create", "redis", "-o", "name").out.strip() for _ in range(3)]
+    keep = ("prune", "--keep-last", "1")
+    dry = json.loads(backup(*keep, "--dry-run", "-o", "json").out)
+    assert (dry["dry_run"], sorted(dry["removed"])) == (True, ids[:2])
+    assert backup("list", "-o", "name").out.split() == ids
+    assert "would go" in backup(*keep, "--dry-run").out
+    assert sorted(backup(*keep, "--yes", "-o", "name").out.split()) == ids[:2]
+    assert backup("list", "-o", "name").out.split() == ids[2:]
+    assert backup("verify", "--full").code == 0
+
+
+def test_shares_sizes_and_speeds_in_words() -> None:
+    assert (parse_share("5%"), parse_share("0.05"), parse_share("100%")) == (0.05, 0.05, 1.0)
+    for wrong in ("", "0%", "101%", "two", "nan"):
+        with pytest.raises(BadInput):
+            parse_share(wrong)
+    assert [size_words(n) for n in (0, 1023, 1024, 1536 * 1024)] == ["0 B", "1023 B", "1.0 KB", "1.5 MB"]
+    assert transfer_words("x", 2**20, 3 * 2**20, 1.0) == "x: 1.0 MB of 3.0 MB, 1.0 MB/s, 2 s left"
+    assert transfer_words("x", 2**20, None, 0.5) == "x: 1.0 MB, 2.0 MB/s"

@@ -1,0 +1,158 @@
+"""Repair: the wrong side becomes like the right one, and nothing else happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from haops.compare.differences import Kind, difference
+from haops.compare.repair import (
+    RepairOrder,
+    Truth,
+    kinds_of,
+    plan,
+    repair,
+    repair_replicas,
+    wrong_copies,
+)
+from haops.compare.rounds import Comparison, Manner, Verdict, compare, compare_all
+from haops.errors import HaopsError
+from haops.stores.compare import Record, Side
+
+from ...compare_fakes import FakeSide, comparing, text
+from ...fakes import FakeClock, FakeRuntime, make_cluster
+
+Records = dict[bytes, Record]
+KEYS = st.sampled_from([b"key:%d" % n for n in range(30)])
+SIDES = st.dictionaries(KEYS, st.sampled_from([text("a"), text("b"), text("b", expires="5000")]))
+
+
+def manner(limit: int = 1000) -> Manner:
+    return Manner(limit, rounds=2, clock=FakeClock().clock, now_ms=lambda: 1000)
+
+
+def order_for(left: FakeSide, right: FakeSide, truth: Truth, limit: int = 1000) -> RepairOrder:
+    @contextmanager
+    def opened() -> Iterator[tuple[Side, Side]]:
+        yield left, right
+
+    return RepairOrder(comparing({}), opened, truth, manner(limit))
+
+
+def found(left: FakeSide, right: FakeSide, limit: int = 1000) -> Comparison:
+    return compare(left, right, manner(limit))
+
+
+@settings(max_examples=50)
+@given(SIDES, SIDES, st.sampled_from(Truth), st.integers(1, 40))
+def test_the_target_becomes_the_truth_and_the_truth_stays(
+    first: Records, second: Records, truth: Truth, limit: int
+) -> None:
+    left, right = FakeSide(dict(first)), FakeSide(dict(second))
+    done = repair(order_for(left, right, truth, limit), found(left, right, limit))
+    wanted = first if truth is Truth.LEFT else second
+    assert left.records == right.records == wanted
+    assert done.after.verdict is Verdict.EQUAL
+    assert done.done == len([k for k in first.keys() | second.keys() if first.get(k) != second.get(k)])
+
+
+@pytest.mark.parametrize(
+    ("truth", "write", "delete", "target"),
+    [(Truth.LEFT, (b"gone", b"other"), (b"more",), "r"), (Truth.RIGHT, (b"more", b"other"), (b"gone",), "l")],
+)
+def test_the_plan_says_what_is_written_and_deleted_on_the_target(
+    truth: Truth, write: tuple[bytes, ...], delete: tuple[bytes, ...], target: str
+) -> None:
+    left = FakeSide({b"gone": text("1"), b"other": text("1"), b"same": text("1")}, label="l")
+    right = FakeSide({b"more": text("1"), b"other": text("2"), b"same": text("1")}, label="r")
+    wanted = plan(found(left, right), truth)
+    assert (sorted(wanted.write), wanted.delete, wanted.target) == (sorted(write), delete, target)
+
+
+def test_parents_are_written_before_their_children_and_deleted_after_them() -> None:
+    paths = [b"/a", b"/a/b", b"/a/b/c", b"/a-b"]
+    left, right = FakeSide({p: text("1") for p in paths}), FakeSide({b"/z" + p: text("1") for p in paths})
+    wanted = plan(found(left, right), Truth.LEFT)
+    assert wanted.write.index(b"/a") < wanted.write.index(b"/a/b") < wanted.write.index(b"/a/b/c")
+    assert wanted.delete.index(b"/z/a/b/c") < wanted.delete.index(b"/z/a/b") < wanted.delete.index(b"/z/a")
+
+
+def test_a_plan_alone_changes_nothing() -> None:
+    left, right = FakeSide({b"k": text("1")}), FakeSide({})
+    plan(found(left, right), Truth.LEFT)
+    assert right.records == {}
+
+
+def test_keys_that_are_still_moving_are_left_alone() -> None:
+    moving = difference(b"k", text("1"), None)
+    assert moving
+    assert plan(Comparison("l", "r", unsettled=(moving,)), Truth.LEFT).keys == ()
+
+
+def test_equal_sides_are_not_touched() -> None:
+    left, right = FakeSide({b"k": text("1")}), FakeSide({b"k": text("1")})
+    first = found(left, right)
+    done = repair(order_for(left, right, Truth.LEFT), first)
+    assert (done.plans, done.done, done.after) == ((), 0, first)
+
+
+def test_keys_go_to_the_store_in_batches_with_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("haops.compare.repair.BATCH", 100)
+    left, right = FakeSide({b"%d" % n: text("1") for n in range(205)}), FakeSide({})
+    heard: list[tuple[int, int]] = []
+    order = replace(
+        order_for(left, right, Truth.LEFT, 10_000), hear=lambda done, of: heard.append((done, of))
+    )
+    first = found(left, right, 10_000)
+    left.asked.clear()
+    repair(order, first)
+    total = 205
+    assert heard == [(n, total) for n in range(1, total + 1)]
+    assert left.asked.count("describe") == 3  # once a batch
+
+
+def test_a_repair_that_does_not_help_ends_and_says_so() -> None:
+    left, right = FakeSide({b"%d" % n: text("1") for n in range(20)}), FakeSide({})
+    right.before = lambda _: right.records.clear()
+    done = repair(order_for(left, right, Truth.LEFT, 5), found(left, right, 5))
+    assert done.after.verdict is Verdict.DIFFERENT
+    assert len(done.plans) == 1
+
+
+def test_a_refusal_in_the_middle_leaves_what_was_done() -> None:
+    def refusing(truth: Side, target: Side, keys: object) -> Iterator[int]:
+        assert isinstance(target, FakeSide)
+        target.records[b"a"] = text("1")
+        yield 1
+        raise HaopsError("READONLY")
+
+    left, right = FakeSide({b"a": text("1"), b"b": text("1")}), FakeSide({})
+    order = order_for(left, right, Truth.LEFT)
+    broken = replace(order, comparing=replace(order.comparing, mend=refusing))
+    with pytest.raises(HaopsError, match="READONLY"):
+        repair(broken, found(left, right))
+    assert set(right.records) == {b"a"}
+
+
+def test_copies_are_made_like_the_first_and_compared_again(runtime: FakeRuntime) -> None:
+    sides = [FakeSide({b"k": text(word)}, label=f"redis-{n}") for n, word in enumerate("112", start=1)]
+    store = comparing({}, sides)
+    wrong = wrong_copies(compare_all(sides, manner()))
+    assert wrong == ("redis-3",)
+    after = repair_replicas(store, make_cluster(), runtime, manner(), ["redis-1", *wrong])
+    assert {c.verdict for c in after} == {Verdict.EQUAL}
+    assert sides[2].records == {b"k": text("1")}
+
+
+def test_kinds_are_counted() -> None:
+    found = [
+        difference(b"a", text("1"), None),
+        difference(b"b", text("1"), text("2", expires="7")),
+        difference(b"c", text("1"), text("2")),
+    ]
+    assert kinds_of([d for d in found if d]) == {Kind.MISSING: 1, Kind.VALUE: 2, Kind.EXPIRY: 1}

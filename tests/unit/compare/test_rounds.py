@@ -1,0 +1,290 @@
+"""Rounds: lag goes away, divergence stays, and what moves is neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haops.compare.differences import Kind
+from haops.compare.rounds import Comparison, Manner, Verdict, compare, compare_all
+from haops.errors import BadInput, ClusterUnhealthy, EnvironmentTrouble, HaopsError
+from haops.stores.compare import Record
+
+from ...compare_fakes import SURVEY_BYTES, FakeSide, text
+from ...fakes import FakeClock
+
+Records = dict[bytes, Record]
+
+
+def manner(clock: FakeClock, **changes: int) -> Manner:
+    return Manner(**{"rounds": 3, "limit": 100, **changes}, clock=clock.clock, now_ms=lambda: 1000)  # type: ignore[arg-type]
+
+
+def after(clock: FakeClock, seconds: float, act: Callable[[], None]) -> Callable[[str], None]:
+    """Does something once, `seconds` from now, before the next question."""
+    due = [clock.now + seconds]
+
+    def look(_: str) -> None:
+        if due and clock.now >= due[0]:
+            due.clear()
+            act()
+
+    return look
+
+
+def test_equal_sides_take_one_look_and_no_pause(clock: FakeClock) -> None:
+    found = compare(FakeSide({b"a": text("1")}), FakeSide({b"a": text("1")}), manner(clock))
+    assert found.verdict is Verdict.EQUAL
+    assert (found.rounds, clock.slept, found.moved) == (1, [], 2 * SURVEY_BYTES)
+
+
+def test_empty_sides_are_equal(clock: FakeClock) -> None:
+    assert compare(FakeSide({}), FakeSide({}), manner(clock)).verdict is Verdict.EQUAL
+
+
+def test_what_stays_is_different_after_all_looks(clock: FakeClock) -> None:
+    found = compare(
+        FakeSide({b"a": text("1"), b"b": text("1")}),
+        FakeSide({b"a": text("2"), b"c": text("1")}),
+        manner(clock),
+    )
+    assert found.verdict is Verdict.DIFFERENT
+    assert [(d.key, d.kinds) for d in found.differences] == [
+        (b"a", (Kind.VALUE,)),
+        (b"b", (Kind.MISSING,)),
+        (b"c", (Kind.EXTRA,)),
+    ]
+    assert (found.rounds, clock.slept, found.transient) == (3, [1.0, 1.0], 0)
+
+
+@given(
+    st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)), st.sampled_from([0.5, 1.5]), st.integers(3, 5)
+)
+def test_lag_is_told_from_divergence(lagging: set[int], wrong: set[int], lag_s: float, rounds: int) -> None:
+    clock = FakeClock()
+    truth = {b"%d" % n: text("new") for n in range(31)}
+    copy = {k: text("old") if int(k) in lagging | wrong else r for k, r in truth.items()}
+    right = FakeSide(dict(copy))
+
+    def catch_up() -> None:
+        right.records.update({b"%d" % n: text("new") for n in lagging - wrong})
+
+    right.before = after(clock, lag_s, catch_up)
+    found = compare(FakeSide(truth), right, manner(clock, rounds=rounds))
+    assert {int(d.key) for d in found.differences} == wrong
+    assert found.transient == len(lagging - wrong)
+    assert found.verdict is (Verdict.DIFFERENT if wrong else Verdict.EQUAL)
+
+
+def test_a_hot_key_that_was_once_seen_equal_is_no_difference(clock: FakeClock) -> None:
+    left, right = FakeSide({b"k": text("0")}), FakeSide({b"k": text("x")})
+    looks = 0
+
+    def count(question: str) -> None:
+        nonlocal looks
+        if question == "describe":
+            looks += 1
+            left.records[b"k"] = text(str(looks))
+            right.records[b"k"] = text(str(looks) if looks == 2 else "x")
+
+    left.before = count
+    found = compare(left, right, manner(clock))
+    assert (found.differences, found.transient) == ((), 1)
+
+
+def test_a_key_that_changes_between_looks_is_unsettled_not_different(clock: FakeClock) -> None:
+    left, right = FakeSide({b"k": text("0"), b"still": text("0")}), FakeSide({b"still": text("0")})
+
+    def count(question: str) -> None:
+        if question == "describe":
+            left.records[b"k"] = text(str(int(left.records[b"k"].value) + 1))
+
+    left.before = count
+    found = compare(left, right, manner(clock))
+    assert found.verdict is Verdict.UNKNOWN
+    assert [d.key for d in found.unsettled] == [b"k"]
+    assert found.differences == ()
+
+
+def test_a_change_of_the_right_side_alone_is_seen_too(clock: FakeClock) -> None:
+    left, right = FakeSide({b"k": text("0")}), FakeSide({b"k": text("1")})
+    right.before = after(clock, 0.5, lambda: right.records.update({b"k": text("2")}))
+    found = compare(left, right, manner(clock))
+    assert (found.differences, [d.key for d in found.unsettled]) == ((), [b"k"])
+
+
+def test_a_moving_key_does_not_hide_a_difference(clock: FakeClock) -> None:
+    left, right = FakeSide({b"k": text("0"), b"d": text("0")}), FakeSide({b"k": text("1")})
+    right.before = after(clock, 0.5, lambda: right.records.update({b"k": text("2")}))
+    found = compare(left, right, manner(clock))
+    assert found.verdict is Verdict.DIFFERENT
+    assert [d.key for d in found.differences] == [b"d"]
+    assert [d.key for d in found.unsettled] == [b"k"]
+
+
+def test_one_round_calls_different_what_it_sees(clock: FakeClock) -> None:
+    found = compare(FakeSide({b"k": text("0")}), FakeSide({}), manner(clock, rounds=1))
+    assert (found.verdict, clock.slept) == (Verdict.DIFFERENT, [])
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_digests_that_differ_for_ever_under_equal_records_are_not_called_equal(
+    clock: FakeClock, rounds: int
+) -> None:
+    blind = frozenset({b"k"})
+    left = FakeSide({b"k": text("0")}, blind=blind)
+    right = FakeSide({b"k": text("1")}, blind=blind)
+    found = compare(left, right, manner(clock, rounds=rounds))
+    assert found.verdict is Verdict.UNKNOWN
+    assert [(d.key, d.kinds) for d in found.unsettled] == [(b"k", (Kind.UNSEEN,))]
+    assert found.transient == 0
+
+
+def test_lag_that_ended_before_the_first_look_is_confirmed_by_a_second_pass(clock: FakeClock) -> None:
+    left, right = FakeSide({b"k": text("1")}), FakeSide({b"k": text("0")})
+
+    def catch_up(question: str) -> None:
+        if question == "describe":
+            right.records[b"k"] = text("1")
+
+    right.before = catch_up
+    found = compare(left, right, manner(clock))
+    assert found.verdict is Verdict.EQUAL
+    assert (found.transient, left.asked.count("survey")) == (1, 2)
+
+
+def test_such_lag_beside_a_difference_is_not_called_unseen(clock: FakeClock) -> None:
+    left, right = FakeSide({b"k": text("1"), b"d": text("1")}), FakeSide({b"k": text("0")})
+
+    def catch_up(question: str) -> None:
+        if question == "describe":
+            right.records[b"k"] = text("1")
+
+    right.before = catch_up
+    found = compare(left, right, manner(clock))
+    assert [d.key for d in found.differences] == [b"d"]
+    assert (found.unsettled, found.transient) == ((), 1)
+
+
+def test_more_differences_than_listed_that_were_lag_are_looked_at_again(clock: FakeClock) -> None:
+    truth = {b"%d" % n: text("new") for n in range(50)}
+    right = FakeSide({})
+    right.before = after(clock, 0.5, lambda: right.records.update(truth))
+    found = compare(FakeSide(truth), right, manner(clock, limit=10))
+    assert (found.verdict, found.unlisted) == (Verdict.EQUAL, 0)
+
+
+def test_more_differences_than_listed_are_counted(clock: FakeClock) -> None:
+    found = compare(FakeSide({b"%d" % n: text("") for n in range(50)}), FakeSide({}), manner(clock, limit=10))
+    assert (len(found.differences), found.unlisted) == (10, 40)
+
+
+def test_records_that_change_faster_than_they_are_looked_at_leave_it_unknown(clock: FakeClock) -> None:
+    left, right = FakeSide({b"k": text("0")}), FakeSide({b"k": text("0")})
+
+    def count(side: FakeSide, step: int) -> Callable[[str], None]:
+        def change(_: str) -> None:
+            side.records[b"k"] = text(str(int(side.records[b"k"].value) + step))
+
+        return change
+
+    left.before, right.before = count(left, 1), count(right, -1)
+    found = compare(left, right, manner(clock))
+    assert found.verdict is Verdict.UNKNOWN
+    assert found.elusive > 0
+
+
+def test_expired_in_the_meantime_is_no_difference(clock: FakeClock) -> None:
+    backup = FakeSide({b"k": text("0", expires="999"), b"a": text("1")})
+    found = compare(backup, FakeSide({b"a": text("1")}), manner(clock))
+    assert (found.verdict, found.transient, clock.slept) == (Verdict.EQUAL, 1, [])
+
+
+@pytest.mark.parametrize("question", ["survey", "digests", "keys", "describe"])
+@pytest.mark.parametrize("error", [HaopsError("gone"), ClusterUnhealthy("gone")])
+def test_a_side_that_cannot_be_read_makes_it_unknown(
+    clock: FakeClock, question: str, error: HaopsError
+) -> None:
+    left, right = FakeSide({b"k": text("0")}), FakeSide({})
+
+    def fail(asked: str) -> None:
+        if asked == question:
+            raise error
+
+    right.before = fail
+    found = compare(left, right, manner(clock))
+    assert (found.verdict, found.trouble, found.differences) == (Verdict.UNKNOWN, "gone", ())
+
+
+def test_a_side_lost_at_the_second_look_leaves_what_was_seen_unsettled(clock: FakeClock) -> None:
+    left, right = FakeSide({b"k": text("0")}), FakeSide({})
+
+    def gone() -> None:
+        raise HaopsError("gone")
+
+    right.before = after(clock, 0.5, gone)
+    found = compare(left, right, manner(clock))
+    assert (found.verdict, found.differences, len(found.unsettled)) == (Verdict.UNKNOWN, (), 1)
+
+
+@pytest.mark.parametrize("error", [BadInput("no"), EnvironmentTrouble("no")])
+def test_bad_input_and_trouble_of_the_machine_are_told_as_such(clock: FakeClock, error: HaopsError) -> None:
+    def fail(_: str) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        compare(FakeSide({}, before=fail), FakeSide({}), manner(clock))
+    with pytest.raises(type(error)):
+        compare_all([FakeSide({}, before=fail), FakeSide({})], manner(clock))
+
+
+def copies(*records: Records) -> list[FakeSide]:
+    return [FakeSide(dict(r), label=f"copy-{n}") for n, r in enumerate(records, start=1)]
+
+
+def verdicts(found: tuple[Comparison, ...]) -> dict[tuple[str, str], Verdict]:
+    return {(c.left, c.right): c.verdict for c in found}
+
+
+def test_each_copy_is_compared_with_the_first_and_read_once(clock: FakeClock) -> None:
+    sides = copies({b"k": text("0")}, {b"k": text("0")}, {b"k": text("1")})
+    found = compare_all(sides, manner(clock))
+    assert verdicts(found) == {
+        ("copy-1", "copy-2"): Verdict.EQUAL,
+        ("copy-1", "copy-3"): Verdict.DIFFERENT,
+    }
+    assert [side.asked.count("survey") for side in sides] == [1, 1, 1]
+
+
+def test_the_bytes_of_all_pairs_add_up_to_those_of_all_copies(clock: FakeClock) -> None:
+    sides = copies({b"k": text("0")}, {b"k": text("1")}, {b"k": text("2")})
+    found = compare_all(sides, manner(clock))
+    assert sum(c.moved for c in found) == sum(side.moved for side in sides)
+
+
+def test_a_copy_that_cannot_be_read_spoils_only_its_own_pair(clock: FakeClock) -> None:
+    sides = copies({}, {}, {b"k": text("0")})
+
+    def fail(_: str) -> None:
+        raise HaopsError("gone")
+
+    sides[1].before = fail
+    assert list(verdicts(compare_all(sides, manner(clock))).values()) == [Verdict.UNKNOWN, Verdict.DIFFERENT]
+
+
+def test_without_the_first_copy_nothing_is_known(clock: FakeClock) -> None:
+    sides = copies({}, {}, {})
+
+    def fail(_: str) -> None:
+        raise HaopsError("gone")
+
+    sides[0].before = fail
+    assert set(verdicts(compare_all(sides, manner(clock))).values()) == {Verdict.UNKNOWN}
+
+
+def test_the_rate_is_that_of_the_larger_side() -> None:
+    assert Comparison("a", "b", records_left=100, records_right=300, seconds=2.0).rate == 150
+    assert Comparison("a", "b", records_left=100).rate == 0

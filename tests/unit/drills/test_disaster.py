@@ -1,0 +1,446 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from haops.cluster.spec import Cluster, StoreName
+from haops.compare.differences import Difference
+from haops.compare.differences import Kind as Aspect
+from haops.compare.rounds import Comparison
+from haops.control.lifecycle import Lifecycle
+from haops.drills import disaster as module
+from haops.drills.disaster import DisasterOrder, run_disasters
+from haops.drills.disaster_result import (
+    DisasterBudget,
+    DisasterResult,
+    DisasterTrial,
+    Marks,
+    Proof,
+    Survival,
+    judge,
+    survival,
+)
+from haops.drills.load import LoadPlan
+from haops.drills.playbook import DisasterBook, read_any
+from haops.drills.result import DrillVerdict
+from haops.errors import BadInput, ClusterUnhealthy, HaopsError
+from haops.history.files import load as load_history
+from haops.history.record import History, Kind, Outcome
+from haops.runtime.port import ContainerState
+from haops.stores import load as load_store
+from haops.stores.base import FIRST_ELEMENT
+from haops.stores.compare import Record
+
+from ...fakes import FakeRuntime, make_cluster, snapshot, with_readiness
+from ...histories import MS, Row, history, op
+
+NO_LIMIT = DisasterBudget()
+EQUAL = Proof(100, 0)
+# The drill's moments, ms: start, backup, backed up, struck, destroyed, stands, restored.
+MARKS = Marks(*(at * MS for at in (0, 100, 150, 300, 310, 400, 500)))
+
+
+def write(at_ms: float, key: int, outcome: Outcome = Outcome.OK) -> Row:
+    return op(at_ms, took_ms=1, key=FIRST_ELEMENT + key, outcome=outcome)
+
+
+def survived(found: set[int], *rows: Row) -> Survival:
+    return survival(history(*rows), frozenset(FIRST_ELEMENT + key for key in found), MARKS)
+
+
+@st.composite
+def aftermaths(draw: st.DrawFn) -> tuple[History, frozenset[int], Survival]:
+    """Any run of unique writes, and any part of them found afterwards."""
+    rows = [
+        write(draw(st.integers(0, 400)), key, draw(st.sampled_from(Outcome)))
+        for key in range(draw(st.integers(0, 25)))
+    ]
+    keys = [FIRST_ELEMENT + key for key in range(len(rows))]
+    found = draw(st.frozensets(st.sampled_from(keys))) if keys else frozenset()
+    seen = history(*rows)
+    return seen, found, survival(seen, found, MARKS)
+
+
+def test_what_was_acknowledged_and_is_not_there_is_lost() -> None:
+    told = survived({1, 3}, write(10, 1), write(200, 2), write(201, 3))
+    assert (told.acked, told.acked_before, told.lost, told.lost_before) == (3, 1, 1, 0)
+    assert told.lost_ids == (FIRST_ELEMENT + 2,)
+    assert told.p_loss == pytest.approx(1 / 3)
+
+
+def test_the_recovery_point_reaches_back_to_the_first_lost_acknowledgement() -> None:
+    told = survived(set(), write(199, 1), write(250, 2))
+    assert told.recovery_point_s == pytest.approx(0.1)  # acknowledged at 200 ms, struck at 300 ms
+
+
+@pytest.mark.parametrize(
+    ("row", "acked", "unknown"),
+    [
+        (write(299, 1), 0, 0),  # acknowledged at the disaster's own moment
+        (write(350, 1), 0, 0),
+        (write(298, 1), 1, 0),
+        (write(50, 1, Outcome.INFO), 0, 1),
+        (write(50, 1, Outcome.FAIL), 0, 0),
+        (op(50, key=FIRST_ELEMENT - 1), 0, 0),  # a register, which is overwritten on purpose
+        (op(50, kind=Kind.READ, key=FIRST_ELEMENT + 1), 0, 0),
+    ],
+)
+def test_only_unique_writes_acknowledged_before_the_disaster_can_be_lost(
+    row: Row, acked: int, unknown: int
+) -> None:
+    told = survived(set(), row)
+    assert (told.acked, told.lost, told.unknown) == (acked, acked, unknown)
+
+
+def test_only_what_was_acknowledged_before_the_backup_began_must_be_in_it() -> None:
+    told = survived(set(), write(98, 1), write(99, 2), write(120, 3))  # the backup runs from 100 to 150 ms
+    assert (told.acked_before, told.lost_before, told.lost) == (1, 1, 3)
+
+
+def test_a_long_list_of_lost_writes_is_cut_but_counted() -> None:
+    told = survived(set(), *(write(1 + i / 100, i) for i in range(1_200)))
+    assert (told.lost, len(told.lost_ids)) == (1_200, 1_000)
+
+
+@given(aftermaths())
+def test_a_survival_adds_up(aftermath: tuple[History, frozenset[int], Survival]) -> None:
+    seen, found, told = aftermath
+    assert 0 <= told.lost_before <= told.lost <= told.acked <= len(seen)
+    assert told.lost_before <= told.acked_before <= told.acked
+    assert told.p_recovered + told.p_loss == pytest.approx(1)
+    assert 0 <= told.p_recovered <= 1
+    assert (told.recovery_point_s == 0) is (told.lost == 0)
+    assert not set(told.lost_ids) & found
+    assert (told.p_recovered == 1) is (told.lost == 0)
+
+
+@given(aftermaths(), st.integers(0, 5))
+def test_finding_more_never_loses_more(
+    aftermath: tuple[History, frozenset[int], Survival], extra: int
+) -> None:
+    seen, found, told = aftermath
+    more = survival(seen, found | set(told.lost_ids[:extra]), MARKS)
+    assert more.lost == told.lost - min(extra, told.lost)
+    assert more.recovery_point_s <= told.recovery_point_s
+
+
+@given(aftermaths(), st.floats(0, 1e6), st.booleans())
+def test_a_write_from_before_the_backup_that_is_missing_always_fails(
+    aftermath: tuple[History, frozenset[int], Survival], took_s: float, equal: bool
+) -> None:
+    told = aftermath[2]
+    assume(told.lost_before)
+    verdict, reasons = judge(told, EQUAL if equal else Proof(9, 1), took_s, NO_LIMIT)
+    assert verdict is DrillVerdict.FAIL
+    assert reasons[0].startswith(f"{told.lost_before} writes are lost")
+
+
+@given(
+    aftermaths(),
+    st.builds(Proof, st.integers(0, 9), st.integers(0, 3), st.just(()), st.sampled_from(("", "broken"))),
+    st.floats(0, 100),
+    st.builds(DisasterBudget, st.none() | st.floats(0, 100), st.none() | st.floats(0, 1)),
+)
+def test_a_pass_means_that_everything_was_shown(
+    aftermath: tuple[History, frozenset[int], Survival], proof: Proof, took_s: float, budget: DisasterBudget
+) -> None:
+    told = aftermath[2]
+    verdict, reasons = judge(told, proof, took_s, budget)
+    assert (verdict is DrillVerdict.PASS) is (not reasons)
+    if verdict is DrillVerdict.PASS:
+        assert proof.records
+        assert (proof.differences, proof.trouble, told.lost_before) == (0, "", 0)
+        assert 0 < told.acked_before < told.acked
+        assert budget.recovery_time_s is None or took_s <= budget.recovery_time_s
+        assert budget.recovery_point_s is None or told.recovery_point_s <= budget.recovery_point_s
+
+
+GOOD = survived({1}, write(10, 1), write(200, 2))
+
+
+@pytest.mark.parametrize(
+    ("told", "proof", "budget", "verdict", "reason"),
+    [
+        (GOOD, EQUAL, NO_LIMIT, DrillVerdict.PASS, ""),
+        (GOOD, EQUAL, DisasterBudget(10.0, 0.099), DrillVerdict.PASS, ""),
+        (GOOD, EQUAL, DisasterBudget(9.9, None), DrillVerdict.FAIL, "recovery took 10.0 s; the budget is 9.9 s"),
+        (GOOD, EQUAL, DisasterBudget(None, 0.05), DrillVerdict.FAIL, "0.1 s of writes are lost; the budget is 0.05 s"),
+        (GOOD, Proof(100, 2), NO_LIMIT, DrillVerdict.FAIL, "differs from the backup in 2 of 100 records"),
+        # Nothing was shown: no pass.
+        (GOOD, Proof(100, 0, (), "redis-1 broke off"), NO_LIMIT, DrillVerdict.UNKNOWN, "backup: redis-1"),
+        (GOOD, Proof(0, 0), NO_LIMIT, DrillVerdict.UNKNOWN, "nothing in the backup"),
+        (survived({1}, write(10, 1)), EQUAL, NO_LIMIT, DrillVerdict.UNKNOWN, "nothing after it"),
+        (survived({2}, write(200, 2)), EQUAL, NO_LIMIT, DrillVerdict.UNKNOWN, "nothing was acknowledged before"),
+        (survived(set()), EQUAL, NO_LIMIT, DrillVerdict.UNKNOWN, "nothing was acknowledged before"),
+        # What is known outweighs what is not.
+        (GOOD, Proof(100, 2, (), "broke off"), NO_LIMIT, DrillVerdict.FAIL, "in 2 of 100 records"),
+    ],
+)  # fmt: skip
+def test_the_verdict_and_its_reason(
+    told: Survival, proof: Proof, budget: DisasterBudget, verdict: DrillVerdict, reason: str
+) -> None:
+    found, reasons = judge(told, proof, 10.0, budget)
+    assert found is verdict
+    assert reason in "; ".join(reasons)
+
+
+# The runner, over an engine in memory.
+
+BOOK = """\
+kind: disaster
+title: Title
+description: Description
+load: {clients: 2, processes: 4, writes: 1, timeout: 300ms}
+phases: {warmup: 10ms, before: 15ms, after: 20ms}
+stores:
+  redis: {rate: 100, recovery_time: 60s}
+  zookeeper: {rate: 200}
+"""
+
+
+@dataclass
+class Bench:
+    """Everything around `run_disasters` that is not itself under test."""
+
+    haops: Lifecycle
+    runtime: FakeRuntime
+    folder: Path
+    acts: list[str] = field(default_factory=list)
+    plans: list[LoadPlan] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    lost: int = 1
+    compared: Comparison = field(default_factory=lambda: Comparison("backup", "cluster", 5, 5))
+    broken: dict[str, BaseException] = field(default_factory=dict)
+    _start: int = 0
+
+    def act(self, what: str) -> None:
+        self.acts.append(what)
+        if error := self.broken.pop(what, None):
+            raise error
+
+    def write(self, moment: int) -> None:
+        # Half a millisecond, so that it is acknowledged before whatever comes next.
+        self.rows.append(op(moment / MS, took_ms=0.5, key=FIRST_ELEMENT + len(self.rows)))
+
+    def start(self) -> int:
+        self._start = time.monotonic_ns()
+        for _ in range(3):
+            self.write(self._start)
+        return self._start
+
+    def create(self, haops: Lifecycle, cluster: Cluster, repository: Any, order: Any) -> Any:
+        assert order.logical
+        self.act(f"backup {cluster.name}")
+        self.write(time.monotonic_ns())
+        return SimpleNamespace(id="b1", bytes=1_000)
+
+    def finish(self) -> History:
+        self.act("load ends")
+        self.write(time.monotonic_ns() + 10 * MS)  # acknowledged after the disaster: counts for nothing
+        return history(*self.rows)
+
+    def read_back(self, clients: int) -> set[int]:
+        assert clients == 2
+        self.act("read back")
+        return {FIRST_ELEMENT + i for i in range(4 - self.lost)}
+
+    def run(self, *stores: str, rate: int | None = None) -> DisasterResult:
+        book = read_any(BOOK, "book.yaml")
+        assert isinstance(book, DisasterBook)
+        targets = {StoreName(s): s for s in stores or ("redis",)}
+        order = DisasterOrder("restore", book, targets, rate, 7, "run-1", self.folder)
+        return run_disasters(self.haops, order, lambda text: None)
+
+    def only(self) -> DisasterTrial:
+        return self.run().stores[0]
+
+
+@pytest.fixture
+def bench(haops: Lifecycle, runtime: FakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    made = Bench(haops, runtime, tmp_path)
+
+    def says(what: str, answer: object = None) -> Callable[..., Any]:
+        def said(*_: object, **__: object) -> object:
+            made.act(what)
+            return answer() if callable(answer) else answer
+
+        return said
+
+    workload = SimpleNamespace(
+        prepare=lambda clients: made.act(f"prepare {clients}"), read_back=made.read_back, close=lambda: None
+    )
+
+    def store(name: StoreName) -> Any:
+        return replace(
+            with_readiness(load_store(name)),
+            observe=lambda cluster, _: snapshot(cluster),
+            workload=lambda cluster, run, timeout_s: workload,
+        )
+
+    @contextmanager
+    def generator(cluster: Cluster, run: str, plan: LoadPlan) -> Iterator[Bench]:
+        made.plans.append(plan)
+        made.rows.clear()
+        yield made
+
+    def forget(cluster: Cluster, node: str) -> None:
+        made.acts.append(f"destroy {node}")
+        FakeRuntime.forget_disk(runtime, cluster, node)
+
+    def up(self: Lifecycle, spec: Any, **_: object) -> Cluster:
+        made.act(f"up {spec.name}")
+        return original(self, spec)
+
+    original = Lifecycle.up
+    monkeypatch.setattr(Lifecycle, "up", up)
+    monkeypatch.setattr(runtime, "forget_disk", forget)
+    monkeypatch.setattr(module, "LoadGenerator", generator)
+    monkeypatch.setattr(module, "load_store", store)
+    monkeypatch.setattr("haops.control.lifecycle.load", store)
+    monkeypatch.setattr(module, "create", made.create)
+    monkeypatch.setattr(module, "open_archive", says("open"))
+    monkeypatch.setattr(module, "restore", says("restore"))
+    monkeypatch.setattr(module, "compare_with_backup", says("compare", lambda: made.compared))
+    for name in ("redis", "zookeeper"):
+        cluster = make_cluster(name, owner=haops.state.owner())
+        haops.state.save(cluster)
+        runtime.of(cluster).nodes = {n.name: ContainerState.RUNNING for n in cluster.nodes}
+    return made
+
+
+def test_everything_is_destroyed_after_the_backup_and_restored_before_it_is_compared(bench: Bench) -> None:
+    nodes = [n.name for n in bench.haops.state.get("redis").nodes]
+    bench.run()
+    destroyed = [a for a in bench.acts if a.startswith("destroy")]
+    assert sorted(destroyed) == sorted(f"destroy {n}" for n in nodes)
+    assert [a for a in bench.acts if not a.startswith("destroy")] == [
+        "prepare 2", "backup redis", "load ends", "up redis", "open", "restore", "compare", "read back",
+    ]  # fmt: skip
+    last = max(i for i, a in enumerate(bench.acts) if a.startswith("destroy"))
+    assert bench.acts.index("backup redis") < bench.acts.index(destroyed[0])
+    assert last < bench.acts.index("load ends")
+
+
+def test_a_trial_has_the_figures_of_its_run(bench: Bench) -> None:
+    found = bench.only()
+    assert (found.verdict, found.reasons) == (DrillVerdict.PASS, ())
+    assert (found.survival.acked, found.survival.acked_before) == (4, 3)
+    assert (found.survival.lost, found.survival.lost_before) == (1, 0)
+    assert (found.p_loss, found.p_recovered) == (0.25, 0.75)
+    assert found.survival.recovery_point_s == pytest.approx(0.02, abs=0.05)
+    assert (found.backup, found.bytes, found.proof) == ("b1", 1_000, Proof(5, 0))
+    assert (found.nodes, found.mode, found.version) == (3, "async", "1.2.3")
+    parts = found.destroy_s + found.rebuild_s + found.restore_s
+    assert found.recovery_time_s == pytest.approx(parts)
+    moments = [getattr(found.marks, name) for name in Marks.__dataclass_fields__]
+    assert moments == sorted(moments)
+
+
+def test_a_write_that_the_backup_should_have_fails_the_run(bench: Bench) -> None:
+    bench.lost = 2
+    result = bench.run()
+    assert result.verdict is DrillVerdict.FAIL
+    assert result.stores[0].survival.lost_before == 1
+
+
+def test_a_difference_from_the_backup_fails_and_is_shown_without_its_value(bench: Bench) -> None:
+    difference = Difference(b"k\xff", (Aspect.MISSING,), Record("string", "ab12", "secret"), None)
+    bench.compared = Comparison("backup", "cluster", 5, 4, (difference,), unlisted=2)
+    found = bench.only()
+    assert found.verdict is DrillVerdict.FAIL
+    assert (found.proof.records, found.proof.differences) == (5, 3)
+    assert len(found.proof.examples) == 1
+    assert found.proof.examples[0].endswith(": missing")
+    assert "secret" not in found.proof.examples[0]
+
+
+@pytest.mark.parametrize(
+    ("compared", "words"),
+    [
+        (Comparison("a", "b", 5, 0, trouble="redis-2 does not answer"), "redis-2 does not answer"),
+        (Comparison("a", "b", 5, 5, elusive=3), "3 records were still changing"),
+        (Comparison("a", "b", 0, 0), "nothing in the backup"),
+    ],
+)
+def test_a_comparison_that_cannot_tell_is_no_pass(bench: Bench, compared: Comparison, words: str) -> None:
+    bench.compared = compared
+    found = bench.only()
+    assert found.verdict is DrillVerdict.UNKNOWN
+    assert words in found.reasons[0]
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(None, [100, 200]), (50, [50, 50])])
+def test_the_rate_is_the_stores_own_unless_the_order_has_one(
+    bench: Bench, rate: int | None, expected: list[int]
+) -> None:
+    bench.run("redis", "zookeeper", rate=rate)
+    assert [p.rate for p in bench.plans] == expected
+    assert {(p.clients, p.processes, p.writes) for p in bench.plans} == {(2, 2, 1.0)}
+
+
+def test_the_history_is_kept_with_what_was_found(bench: Bench) -> None:
+    bench.run()
+    kept = load_history(bench.folder / "history-redis-1.parquet")
+    assert len(kept.of(Kind.WRITE)) == 5
+    assert len(kept) > 5
+    assert np.isin(np.arange(FIRST_ELEMENT, FIRST_ELEMENT + 3), kept.key).all()
+
+
+@pytest.mark.parametrize("step", ["backup redis", "up redis", "restore", "compare", "read back"])
+def test_a_store_in_trouble_does_not_lose_the_other_and_the_run_is_no_pass(bench: Bench, step: str) -> None:
+    bench.broken[step] = ClusterUnhealthy("it broke off")
+    result = bench.run("redis", "zookeeper")
+    assert [t.store for t in result.stores] == [StoreName.ZOOKEEPER]
+    assert result.verdict is DrillVerdict.UNKNOWN
+    assert result.troubles == ("it broke off",)
+
+
+def test_a_run_in_which_nothing_worked_tells_its_first_trouble(bench: Bench) -> None:
+    bench.broken = {"backup redis": ClusterUnhealthy("first"), "backup zookeeper": HaopsError("second")}
+    with pytest.raises(ClusterUnhealthy, match="first"):
+        bench.run("redis", "zookeeper")
+
+
+def test_a_failed_backup_destroys_nothing(bench: Bench) -> None:
+    bench.broken["backup redis"] = HaopsError("the target disk is full")
+    with pytest.raises(HaopsError, match="full"):
+        bench.run()
+    assert not [a for a in bench.acts if a.startswith("destroy")]
+
+
+def test_an_interruption_keeps_what_is_finished_and_cannot_tell(bench: Bench) -> None:
+    bench.broken["backup zookeeper"] = KeyboardInterrupt()
+    result = bench.run("redis", "zookeeper")
+    assert (result.interrupted, result.verdict) == (True, DrillVerdict.UNKNOWN)
+    assert [t.store for t in result.stores] == [StoreName.REDIS]
+
+
+def test_a_cluster_of_another_store_is_not_destroyed(bench: Bench) -> None:
+    bench.haops.state.save(make_cluster("zookeeper", name="redis", owner=bench.haops.state.owner()))
+    with pytest.raises(BadInput, match="is of zookeeper, not of redis"):
+        bench.run()
+    assert bench.acts == []
+
+
+def test_a_cluster_made_for_the_run_is_removed_after_it(bench: Bench) -> None:
+    bench.haops.state.forget("redis")
+    assert bench.run().verdict is DrillVerdict.PASS
+    assert bench.haops.state.names() == ("zookeeper",)
+
+
+def test_a_cluster_made_for_the_run_is_removed_after_trouble_too(bench: Bench) -> None:
+    bench.haops.state.forget("redis")
+    bench.broken["restore"] = ClusterUnhealthy("it broke off")
+    with pytest.raises(ClusterUnhealthy):
+        bench.run()
+    assert bench.haops.state.names() == ("zookeeper",)
