@@ -98,6 +98,7 @@ def summary(comparison: Comparison) -> str:
         f"{number:,} {word}"
         for number, word in (
             (comparison.unlisted, "or more not listed"),
+            (comparison.untold, "written while the backup was made"),
             (len(comparison.unsettled), "unsettled"),
             (comparison.elusive, "changed too fast to be looked at"),
             (comparison.transient, "only for a moment"),
@@ -122,6 +123,7 @@ def document(comparison: Comparison, key: Show) -> dict[str, Any]:
         "transient": comparison.transient,
         "elusive": comparison.elusive,
         "unlisted": comparison.unlisted,
+        "untold": comparison.untold,
         "trouble": comparison.trouble or None,
         "unsettled": [_difference(d, key) for d in comparison.unsettled],
         "differences": [_difference(d, key) for d in comparison.differences],

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from haops.compare.differences import Difference, alive, aspects, difference
 from haops.parallel import ask_all
-from haops.stores.compare import Record, Side, Survey
+from haops.stores.compare import UNTOLD, Record, Side, Survey
 
 Digests = NDArray[np.uint64]
 
@@ -40,6 +40,7 @@ class Found:
         lapsed: Keys that differ only because their time is over.
         elusive: Records that had changed again when their digest or key was asked for.
         unlisted: At least so many more keys differ.
+        untold: Keys of which a backup cannot say which state it should have.
     """
 
     records_left: int
@@ -49,6 +50,7 @@ class Found:
     lapsed: int = 0
     elusive: int = 0
     unlisted: int = 0
+    untold: int = 0
 
 
 @dataclass(slots=True)
@@ -183,6 +185,9 @@ def _examine(
 
 
 def _judge(found: Found, key: bytes, records: tuple[Record | None, Record | None], now_ms: int) -> None:
+    if any(record is UNTOLD for record in records):
+        found.untold += 1
+        return
     here, there = (alive(record, now_ms) for record in records)
     if differs := difference(key, here, there):
         found.differences[key] = differs

@@ -62,6 +62,7 @@ class Comparison:
         transient: Keys that differed and then did not: lag, or their time was over.
         elusive: Records, or buckets of them, that changed faster than they could be looked at, at every pass.
         unlisted: At least so many more keys differ.
+        untold: Keys that were written while the backup was made: it may have either state.
         moved: Bytes that came from both sides.
         seconds: How long it took.
         rounds: Looks that were taken, over all passes.
@@ -77,6 +78,7 @@ class Comparison:
     transient: int = 0
     elusive: int = 0
     unlisted: int = 0
+    untold: int = 0
     moved: int = 0
     seconds: float = 0.0
     rounds: int = 0
@@ -271,6 +273,7 @@ class _Pair:
             transient=len(gone) + self._found.lapsed,
             elusive=self._found.elusive,
             unlisted=self._found.unlisted,
+            untold=self._found.untold,
             moved=left.moved + right.moved - self._moved,
             seconds=self._manner.clock.monotonic() - self._began,
             rounds=self._looks,

@@ -236,4 +236,5 @@ def _proof(found: Comparison, store: StoreName) -> Proof:
     examples = tuple(f"{show(d.key)}: {', '.join(d.kinds)}" for d in found.differences[:_EXAMPLES])
     moving = len(found.unsettled) + found.elusive
     trouble = found.trouble or (f"{moving} records were still changing" if moving else "")
-    return Proof(found.records_left, len(found.differences) + found.unlisted, examples, trouble)
+    differences = len(found.differences) + found.unlisted
+    return Proof(found.records_left, differences, examples, trouble, found.untold)

@@ -89,12 +89,14 @@ class Proof:
         differences: How many are missing, extra or unequal.
         examples: Some of them, in words.
         trouble: Why the comparison could not tell; empty if it could.
+        untold: Records that were written while the backup was made: it may have either state of them.
     """
 
     records: int
     differences: int
     examples: tuple[str, ...] = ()
     trouble: str = ""
+    untold: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,7 +194,12 @@ def _compared(trial: DisasterTrial) -> str:
     if not proof.records:
         return "The backup had no record to compare with."
     return (
-        f"They are equal: all {format_count(proof.records)} records of the backup are there, and no others."
+        f"They are equal: all {format_count(proof.records)} records of the backup are there, and no others"
+        + (
+            f", but for {format_count(proof.untold)} that were written while it was made."
+            if proof.untold
+            else "."
+        )
     )
 
 

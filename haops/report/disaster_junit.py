@@ -69,6 +69,7 @@ def _figures(trial: DisasterTrial) -> Iterator[tuple[str, object]]:
     yield from ((name, getattr(trial.survival, name)) for name in _SURVIVAL)
     yield "compared_records", trial.proof.records
     yield "compared_differences", trial.proof.differences
+    yield "compared_untold", trial.proof.untold
 
 
 def _doubts(result: DisasterResult) -> Iterator[tuple[str, DrillVerdict, str]]:

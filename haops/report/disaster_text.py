@@ -150,7 +150,8 @@ def proof_words(proof: Proof) -> str:
     if proof.trouble and not proof.differences:
         return f"{NONE} (could not tell)"
     found = f"{format_count(proof.differences)} {'difference' if proof.differences == 1 else 'differences'}"
-    return f"{format_count(proof.records)} {'record' if proof.records == 1 else 'records'}, {found}"
+    words = f"{format_count(proof.records)} {'record' if proof.records == 1 else 'records'}, {found}"
+    return f"{words}; {format_count(proof.untold)} written meanwhile" if proof.untold else words
 
 
 def _row(trial: DisasterTrial) -> DisasterRow:

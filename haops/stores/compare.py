@@ -52,6 +52,10 @@ class Record:
     version: str = ""
 
 
+# What a backup says of a record that was written while it was made: neither state is wrong.
+UNTOLD: Final = Record(kind="", value="untold")
+
+
 class Side(Protocol):
     """One of the two things compared: a cluster, one copy of it, or a backup."""
 
@@ -66,7 +70,7 @@ class Side(Protocol):
         ...
 
     def survey(self) -> Survey:
-        """Fingerprints of everything; the whole is read, but where the server can hash, little moves."""
+        """Fingerprints of everything, read anew at each call; where the server can hash, little moves."""
         ...
 
     def digests(self, buckets: frozenset[int]) -> NDArray[np.uint64]:
@@ -78,7 +82,10 @@ class Side(Protocol):
         ...
 
     def describe(self, keys: Sequence[bytes]) -> Mapping[bytes, Record | None]:
-        """What is there under these keys now (a backup: then); None where nothing is."""
+        """What is there under these keys now (a backup: then); None where nothing is, UNTOLD where either may be.
+
+        Up to 10,000 keys are asked for at once.
+        """
         ...
 
 

@@ -190,7 +190,7 @@ def test_a_look_tells_what_is_in_the_way_and_changes_nothing(
     assert (server.has, half(haops, cluster)) == ({"theirs": 1}, None)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=15)
 @given(kills=st.lists(st.integers(0, 2 * ITEMS - 1), min_size=1, max_size=4), occupied=st.booleans())
 def test_killed_anywhere_it_goes_on_where_it_was(
     haops: Lifecycle, cluster: Cluster, server: Server, kills: list[int], occupied: bool

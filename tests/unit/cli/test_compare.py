@@ -111,6 +111,7 @@ def test_the_json_has_its_documented_shape(run: Run, bench: Bench) -> None:
         "transient": 0,
         "elusive": 0,
         "unlisted": 0,
+        "untold": 0,
         "trouble": None,
         "unsettled": [],
         "differences": [

@@ -131,7 +131,7 @@ def cut_off(ops: Operations, cluster: Cluster) -> str:
         (["failover", "redis", "--yes"], "answers as the primary", "haops switchover redis"),
         (["node", "drain", "redis", "redis-1", "--yes"], "redis has no drain", "haops switchover"),
         (["node", "resume", "redis", "redis-1", "--yes"], "redis has no resume", "a replica needs none"),
-        (["node", "replace", "redis", "redis-1", "--yes"], "redis has no replace", "haops heal"),
+        (["node", "replace", "redis", "redis-1", "--yes"], "redis-1 is the primary", "haops switchover"),
         (["node", "repair", "redis", "redis-1", "--yes"], "redis has no repair", "restart it"),
         (["node", "decommission", "redis", "redis-1", "--yes"], "redis has no decommission", "fewer nodes"),
         *(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from haops.compare import reconcile as module
 from haops.compare.differences import Kind, alive, aspects
 from haops.compare.reconcile import Found, differing_buckets, groups, lone_digests, reconcile
-from haops.stores.compare import Record
+from haops.stores.compare import UNTOLD, Record
 from haops.stores.gathered import survey_of
 
 from ...compare_fakes import SURVEY_BYTES, FakeSide, text
@@ -145,3 +147,18 @@ def test_a_record_that_changed_between_the_questions_is_counted_as_elusive() -> 
     left.before = change
     got = reconcile(left, FakeSide({}), limit=10, now_ms=NOW)
     assert (got.elusive, got.differences) == (1, {})
+
+
+@given(SIDES, SIDES, st.sets(KEYS))
+def test_what_a_backup_cannot_tell_is_counted_and_is_no_difference(
+    left: dict[bytes, Record], right: dict[bytes, Record], meanwhile: set[bytes]
+) -> None:
+    class Backup(FakeSide):
+        def describe(self, keys: Sequence[bytes]) -> Mapping[bytes, Record | None]:
+            return {k: UNTOLD if k in meanwhile else v for k, v in super().describe(keys).items()}
+
+    got = reconcile(Backup(left), FakeSide(right), limit=1000, now_ms=NOW)
+    wanted = differing(left, right)
+    assert set(got.differences) == wanted - meanwhile
+    assert got.untold == len(wanted & meanwhile)
+    assert got.agreed == {}
