@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final
 
 from haops.backup import chunks
-from haops.backup.catalogue import complete
+from haops.backup.catalogue import complete_one
 from haops.backup.documents import Damaged
 from haops.backup.keys import Identities, NoKey, ring
 from haops.backup.manifest import Chunk, Manifest, PartRecord
-from haops.backup.repository import Repository, chunk_key
-from haops.backup.storage import ObjectMissing
+from haops.backup.repository import Folder, Repository, chunk_key
+from haops.backup.storage import ObjectMissing, StorageTrouble
 from haops.cluster.spec import StoreName
 from haops.errors import BadInput
 from haops.stores.backup import Facts, Part
 
 # Two chunks are fetched and unpacked while one is used.
 _AHEAD: Final = 2
+_LOOKERS: Final = 8
 
 
 class ArchiveReader:
@@ -68,6 +70,40 @@ class ArchiveReader:
         if self._manifest.recipients and first is not None:
             self._chunk(*first)
 
+    def lease(self, cluster: str) -> None:
+        """Keep it from being pruned while it is restored into a cluster; until `end_lease`, may be repeated.
+
+        Raises:
+            BadInput: It was removed meanwhile.
+        """
+        with suppress(StorageTrouble):  # what is full or can only be read can be restored from, too
+            self._repository.lease(self.id, cluster)
+
+    def end_lease(self, cluster: str) -> None:
+        """It is not needed any more; may be repeated."""
+        with suppress(StorageTrouble):  # a restore is complete, whatever becomes of this
+            self._repository.end_lease(self.id, cluster)
+
+    def check_whole(self, folder: Folder) -> None:
+        """Look whether the manifest is the sealed one and every chunk there in its size.
+
+        Raises:
+            Damaged: Something is missing; says how much.
+        """
+        try:
+            self._repository.check_seal(folder)
+        except ObjectMissing as error:
+            raise Damaged(f"backup {self.id} is not whole: {error.message}") from error
+        with ThreadPoolExecutor(_LOOKERS, thread_name_prefix="look") as pool:
+            gone = self._repository.missing(self._manifest.chunks(), self._manifest.recipients, pool)
+        if gone:
+            harmed = [p.name for p in self._manifest.parts if any(c.id in gone for c in p.chunks)]
+            raise Damaged(
+                f"backup {self.id} is not whole: {len(gone):,} of its chunks are missing or cut off",
+                detail=f"they harm {len(harmed):,} parts, such as {', '.join(harmed[:3])}",
+                hint=f"see which: haops backup verify {self.id}; choose another backup: haops backup list",
+            )
+
     def read(self, name: str, start: int = 0) -> Iterator[bytes]:
         """A part's bytes from offset `start` on, a chunk at a time.
 
@@ -105,14 +141,18 @@ class ArchiveReader:
 
 
 def open_archive(repository: Repository, word: str, identities: Identities | None = None) -> ArchiveReader:
-    """The complete backup that `word` means, opened; a key that does not fit is told at once.
+    """The complete backup that `word` means, opened, once it is known to be all there and the key to fit.
+
+    Takes a look at the size of every chunk, so that nobody removes anything for a backup that is not whole.
 
     Raises:
         BadInput: There is no such backup, it is incomplete, or a newer haops made it.
         NoKey: It is encrypted, and no identity fits.
-        Damaged: Its manifest, or the chunk that the key was tried at, is damaged.
+        Damaged: Its manifest, or the chunk that the key was tried at, is damaged; or chunks are missing.
     """
-    archive = ArchiveReader(repository, complete(repository, word), identities)
+    folder, manifest = complete_one(repository, word)
+    archive = ArchiveReader(repository, manifest, identities)
+    archive.check_whole(folder)
     archive.check_key()
     return archive
 
@@ -133,8 +173,8 @@ def fetch(
         raise Damaged(
             f"backup {manifest.id}: part {record.name}: chunk {chunk.id[:16]} is damaged or missing",
             detail=str(error),
-            hint="see what else is: haops backup verify --full; "
-            "a new backup stores it anew, where the bytes are still the same",
+            hint="see what else is: haops backup verify --full; where the bytes are still the same, haops backup "
+            "create --new stores it anew if it is missing or cut off, in a folder also if it rotted",
         ) from error
     except NoKey as error:
         raise NoKey(f"backup {manifest.id} is {error.message}", hint=error.hint) from error

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 from haops.backup.documents import Damaged, TooNew
 from haops.backup.manifest import Begun, Checked, Manifest
@@ -14,6 +14,7 @@ from haops.backup.repository import Folder, Repository
 from haops.backup.storage import ObjectMissing
 from haops.cluster.spec import StoreName
 from haops.errors import BadInput
+from haops.stores.backup import Facts
 
 LATEST: Final = "latest"
 
@@ -27,12 +28,35 @@ class BackupState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """What a manifest says, without the chunks, of which there may be a million in all.
+
+    Args:
+        bytes: As in `Manifest`; so are `stored` and `new`.
+        parts: How many.
+    """
+
+    created: datetime
+    facts: Facts
+    bytes: int
+    stored: int
+    new: int
+    parts: int
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        """A manifest's summary."""
+        sizes = (manifest.bytes, manifest.stored, manifest.new)
+        return cls(manifest.created, manifest.facts, *sizes, len(manifest.parts))
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One backup in the catalogue.
 
     Args:
         begun: None where it cannot be read.
-        manifest: None where it is not complete, or cannot be read.
+        summary: Of its manifest; None where it is not complete, or cannot be read.
         checked: Its last verification.
         note: Why it is damaged, or what an incomplete one needs.
         newer: A newer haops made it: it may be perfectly whole, and is left alone.
@@ -41,7 +65,7 @@ class Entry:
     folder: Folder
     state: BackupState
     begun: Begun | None = None
-    manifest: Manifest | None = None
+    summary: Summary | None = None
     checked: Checked | None = None
     note: str = ""
     newer: bool = False
@@ -50,6 +74,11 @@ class Entry:
     def id(self) -> str:
         """The backup's id."""
         return self.folder.id
+
+    @property
+    def failed(self) -> bool:
+        """Whether its last verification found something wrong."""
+        return self.checked is not None and not self.checked.ok
 
     @property
     def store(self) -> StoreName | None:
@@ -64,8 +93,8 @@ class Entry:
     @property
     def created(self) -> datetime:
         """The moment its data are of; of one that is not complete, when it was begun or last touched."""
-        if self.manifest:
-            return self.manifest.created
+        if self.summary:
+            return self.summary.created
         return self.begun.started if self.begun else self.folder.touched
 
 
@@ -83,7 +112,7 @@ def entry(repository: Repository, folder: Folder) -> Entry:
         if folder.complete:
             manifest = repository.manifest(folder.id)
             checked = repository.checked(folder.id)
-            return Entry(folder, BackupState.COMPLETE, manifest.begun, manifest, checked)
+            return Entry(folder, BackupState.COMPLETE, manifest.begun, Summary.of(manifest), checked)
         if folder.sealed:
             return Entry(folder, BackupState.DAMAGED, note=f"the manifest of {folder.id} is missing")
         if folder.begun:
@@ -123,7 +152,12 @@ def find(repository: Repository, word: str) -> Entry:
 
 
 def complete(repository: Repository, word: str) -> Manifest:
-    """The manifest of the backup that `word` means.
+    """The manifest of the backup that `word` means; raises as `complete_one`."""
+    return complete_one(repository, word)[1]
+
+
+def complete_one(repository: Repository, word: str) -> tuple[Folder, Manifest]:
+    """The folder and manifest of the backup that `word` means.
 
     Raises:
         BadInput: There is no such backup, it is incomplete, or a newer haops made it.
@@ -132,10 +166,8 @@ def complete(repository: Repository, word: str) -> Manifest:
     found = find(repository, word)
     if found.state is BackupState.INCOMPLETE:
         raise BadInput(f"backup {found.id} is incomplete", hint=found.note)
-    if found.manifest is not None:
-        return found.manifest
-    if found.newer:
-        return repository.manifest(found.id)  # raises what says so
+    if found.summary is not None or found.newer:  # of a newer one this raises what says so
+        return found.folder, repository.manifest(found.id)
     raise Damaged(f"backup {found.id} is damaged", detail=found.note, hint="see: haops backup list")
 
 

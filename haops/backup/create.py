@@ -18,6 +18,7 @@ from haops.backup.repository import Folder, Repository
 from haops.backup.storage import ObjectMissing
 from haops.cluster.loans import Loans
 from haops.cluster.spec import Cluster
+from haops.control.half_restored import RestoreFile
 from haops.control.lifecycle import Lifecycle
 from haops.errors import Busy
 from haops.stores import load_backing
@@ -61,7 +62,7 @@ class BackupOrder:
         recipients: age or SSH public keys; none: not encrypted.
         pitr: As in `BackupWish`; so are `logical` and `node`.
         rate: Bytes a second that are read at most; None is no limit.
-        fresh: Begin anew, although an incomplete one could be gone on with.
+        fresh: Begin anew, although an incomplete one could be gone on with, and read all there is.
         report: Hears of every block.
         say: Hears in words of what is resumed and taken over.
     """
@@ -112,11 +113,12 @@ def create(
 
     Raises:
         BadInput: The store cannot do what is wished, or a recipient is none.
-        Busy: Another process backs the cluster up.
+        Busy: Another process backs the cluster up, or a restore into it is not complete.
         BackupFailed: A server did not give what is needed; what was read is kept, and can be resumed.
         StorageTrouble: The repository is full or does not answer; likewise.
     """
     with haops.state.lock(cluster.name, "backup", part="backup"):
+        _check_not_half_restored(haops, cluster)
         wanted = _wanted(cluster, order, now())
         folders = repository.folders()
         _tidy(repository, folders, cluster)
@@ -124,7 +126,7 @@ def create(
         begun = resumed or replace(wanted, id=_free_id(folders, wanted))
         tools = BackupTools(haops.runtime, Loans(haops.state.cluster_dir(cluster.name)))
         wish = BackupWish(begun.id, begun.wish.pitr, begun.wish.logical, begun.wish.node)
-        known = _known(repository, folders, begun)
+        known = _known(repository, folders, begun, {} if order.fresh else _before(repository, folders, begun))
         making = _Making(repository, order, begun, known, clock)
         # Encryption is set up before anything is asked of the servers: a bad recipient touches nothing.
         with (
@@ -136,7 +138,7 @@ def create(
             facts = source.facts()
             making.check(records, pipeline)
             manifest = Manifest(begun, facts.latest, now(), facts, tuple(records))
-            repository.finish(manifest)
+            making.publish(manifest, pipeline)
             source.release()
     return manifest
 
@@ -204,6 +206,20 @@ class _Making:
                 hint="run the same command again: it stores them anew",
             )
 
+    def publish(self, manifest: Manifest, pipeline: Pipeline) -> None:
+        """Call it complete; from then on nobody removes its chunks, but somebody may have before.
+
+        Raises:
+            BackupFailed: Somebody did; it is incomplete again.
+        """
+        self._repository.publish(manifest)
+        try:
+            self.check(manifest.parts, pipeline)
+        except BackupFailed:
+            self._repository.take_back(manifest)
+            raise
+        self._repository.seal(manifest)
+
     def _whole(self, parts: Sequence[Part], pipeline: Pipeline) -> dict[str, PartRecord]:
         """The parts that are known and whose chunks are there."""
         known = {part.name: record for part in parts if (record := self._known.of(part))}
@@ -222,6 +238,16 @@ class _Making:
                 self._repository.heartbeat(self._begun)
                 self._beat = self._clock.monotonic()
             yield block
+
+
+def _check_not_half_restored(haops: Lifecycle, cluster: Cluster) -> None:
+    half = RestoreFile(haops.state.cluster_dir(cluster.name)).read()
+    if half is not None:
+        raise Busy(
+            half.words(cluster.name),
+            detail="what is there is half of it, and no backup of that is made",
+            hint="to begin the restore anew, say --wipe in place of --resume",
+        )
 
 
 def _wanted(cluster: Cluster, order: BackupOrder, now: datetime) -> Begun:
@@ -267,7 +293,12 @@ def _resumable(repository: Repository, folders: Mapping[str, Folder], wanted: Be
     return None
 
 
-def _known(repository: Repository, folders: Mapping[str, Folder], begun: Begun) -> _Known:
+def _known(
+    repository: Repository,
+    folders: Mapping[str, Folder],
+    begun: Begun,
+    before: Mapping[str, PartRecord],
+) -> _Known:
     kept: dict[str, PartRecord] = {}
     number = 0
     if own := folders.get(begun.id):
@@ -276,18 +307,20 @@ def _known(repository: Repository, folders: Mapping[str, Folder], begun: Begun) 
                 number = used + 1
                 kept[record.name] = record
         number = max(number, len(own.names))
-    return _Known(kept, _before(repository, folders, begun), number)
+    return _Known(kept, before, number)
 
 
 def _before(repository: Repository, folders: Mapping[str, Folder], begun: Begun) -> Mapping[str, PartRecord]:
-    """The parts of the newest complete backup of the same cluster for the same readers."""
+    """The parts of the newest complete backup of the same cluster for the same readers that no check found bad."""
     for folder in reversed(list(folders.values())):
         if folder.complete and folder.id.endswith(f"-{begun.cluster}"):
             with suppress(*_UNREADABLE):
                 manifest = repository.manifest(folder.id)
                 old = manifest.begun
-                if (old.store, old.cluster, old.owner, old.recipients) == (
+                same = (old.store, old.cluster, old.owner, old.recipients) == (
                     begun.store, begun.cluster, begun.owner, begun.recipients,
-                ):  # fmt: skip
+                )  # fmt: skip
+                checked = repository.checked(folder.id) if same else None
+                if same and (checked is None or checked.ok):
                     return {part.name: part for part in manifest.parts}
     return {}

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from haops.cluster.spec import Cluster, StoreName
 from haops.stores.backup import Facts, Form, Part
 
+_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+def _plain_id(words: str) -> str:
+    """Ids become folders' names, here and on servers."""
+    if not _ID.fullmatch(words) or ".." in words:
+        raise ValueError("not an id of a backup")
+    return words
+
+
+def _inside(name: str) -> str:
+    """Names of parts become paths below some folder, and must not lead out of it."""
+    steps = name.split("/")
+    if "" in steps or ".." in steps or "." in steps or not name.isprintable():
+        raise ValueError("not a name of a part")
+    return name
+
+
+BackupId = Annotated[str, AfterValidator(_plain_id)]
+PartName = Annotated[str, AfterValidator(_inside)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -42,7 +63,7 @@ class PartRecord:
         new: Bytes that were stored for it; the rest was there already.
     """
 
-    name: str
+    name: PartName
     node: str
     form: Form
     size: int
@@ -98,7 +119,7 @@ class Begun:
         haops: The version that makes it.
     """
 
-    id: str
+    id: BackupId
     store: StoreName
     cluster: str
     owner: str
@@ -168,7 +189,7 @@ class Sealed:
         manifest: BLAKE3 of the manifest's object.
     """
 
-    id: str
+    id: BackupId
     manifest: Digest
 
 

@@ -2,7 +2,8 @@
 
 `haops-repo.json`; `chunks/<2 digits>/<name>`; and for each backup a folder `backups/<id>/` with `begun.json` and
 `parts/<number>.json` while it is made, with `manifest.json`, `sealed.json` and perhaps `checked.json` when
-it is complete. A backup is complete from the moment its manifest is there.
+it is complete, and `restoring-<cluster>.json` while it is restored into a cluster. A backup is complete from the
+moment its manifest is there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final, TypeVar
 
 from blake3 import blake3
 
+from haops.backup import chunks as forms
 from haops.backup import documents
 from haops.backup.documents import Damaged, TooNew
 from haops.backup.keys import ring
@@ -39,6 +41,10 @@ _MANIFEST: Final = "manifest.json"
 _SEALED: Final = "sealed.json"
 _CHECKED: Final = "checked.json"
 _FORGOTTEN: Final = "forgotten.json"
+_RESTORING: Final = "restoring-"
+
+# How much a verification looks at, the least first; a restore looks at all, as a full one does.
+_DEPTHS: Final = {"listing": 0, "sample": 1, "full": 2, "restore": 2}
 
 
 class NoRepository(BadInput):
@@ -51,6 +57,15 @@ class RepositoryRecord:
 
     id: str
     created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A backup is being restored: from `since` (UTC) until the restore is complete."""
+
+    backup: str
+    cluster: str
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +96,17 @@ class Folder:
         """Whether it once had a manifest."""
         return _SEALED in self.names
 
+    @property
+    def restoring(self) -> Sequence[str]:
+        """The clusters it is being restored into, sorted."""
+        found = (n for n in sorted(self.names) if n.startswith(_RESTORING))
+        return [n.removeprefix(_RESTORING).removesuffix(".json") for n in found]
+
+    @property
+    def gone(self) -> bool:
+        """Whether it counts as removed: somebody began to remove it, or only leases are left."""
+        return _FORGOTTEN in self.names or all(n.startswith(_RESTORING) for n in self.names)
+
 
 class Repository:
     """Documents and chunks in a storage."""
@@ -95,17 +121,19 @@ class Repository:
 
     def folders(self) -> Mapping[str, Folder]:
         """Every backup that has any object and was not forgotten, by id, sorted."""
-        return {i: folder for i, folder in self._folders().items() if _FORGOTTEN not in folder.names}
+        return {i: folder for i, folder in self._folders(_BACKUPS).items() if not folder.gone}
 
     def half_forgotten(self) -> Sequence[Folder]:
-        """The backups that somebody began to remove."""
-        return [folder for folder in self._folders().values() if _FORGOTTEN in folder.names]
+        """What is left of backups that somebody began to remove."""
+        return [folder for folder in self._folders(_BACKUPS).values() if folder.gone]
 
-    def _folders(self) -> Mapping[str, Folder]:
+    def _folders(self, prefix: str) -> Mapping[str, Folder]:
         names: dict[str, set[str]] = {}
         touched: dict[str, datetime] = {}
-        for entry in self.storage.entries(_BACKUPS):
-            backup, _, name = entry.key.removeprefix(_BACKUPS).partition("/")
+        for entry in self.storage.entries(prefix):
+            backup, slash, name = entry.key.removeprefix(_BACKUPS).partition("/")
+            if not slash:  # a file beside the backups is somebody else's
+                continue
             names.setdefault(backup, set()).add(name)
             touched[backup] = max(touched.get(backup, entry.modified), entry.modified)
         return {i: Folder(i, frozenset(names[i]), touched[i]) for i in sorted(names)}
@@ -127,9 +155,33 @@ class Repository:
             return self._load(Checked, backup, _CHECKED)
         return None
 
-    def note_checked(self, backup: str, checked: Checked) -> None:
-        """Keep a verification."""
+    def note_checked(self, backup: str, checked: Checked) -> bool:
+        """Keep a verification; whether it was kept.
+
+        It is not where it is good, looked at less than the last one, and that one found something wrong.
+        """
+        last = self.checked(backup)
+        if checked.ok and last and not last.ok and _depth(checked) < _depth(last):
+            return False
         self._save(backup, _CHECKED, checked)
+        return True
+
+    def lease(self, backup: str, cluster: str) -> None:
+        """Keep a backup from being removed while it is restored into a cluster; until `end_lease`.
+
+        Raises:
+            BadInput: It was removed, or is being removed.
+        """
+        self._save(backup, _lease(cluster), Lease(backup, cluster, datetime.now(UTC)))
+        # Whoever removes it writes the tombstone first and looks for leases then: one of the two sees the other.
+        folder = self._folders(_key(backup, "")).get(backup)
+        if folder is None or folder.gone or not folder.complete:
+            self.end_lease(backup, cluster)
+            raise BadInput(f"backup {backup} was removed", hint="see: haops backup list")
+
+    def end_lease(self, backup: str, cluster: str) -> None:
+        """The restore is complete, or given up; a lease that is gone is fine."""
+        self.storage.delete(_key(backup, _lease(cluster)))
 
     def check_seal(self, folder: Folder) -> None:
         """Compare a manifest with what stands beside it. Raises Damaged or TooNew.
@@ -168,39 +220,68 @@ class Repository:
             number = name.removeprefix(_PARTS).removesuffix(".json")
             yield int(number) if number.isdecimal() else 0, self._load(PartRecord, folder.id, name)
 
+    def publish(self, manifest: Manifest) -> None:
+        """Make a backup complete: from now on nobody removes a chunk that it needs. `seal` has to follow."""
+        self._save(manifest.id, _MANIFEST, manifest)
+
+    def take_back(self, manifest: Manifest) -> None:
+        """Make a backup incomplete that was published and not sealed."""
+        self.storage.delete(_key(manifest.id, _MANIFEST))
+
+    def seal(self, manifest: Manifest) -> None:
+        """Seal a published backup, and remove what was only for the way."""
+        self._seal(manifest.id, documents.dump(manifest))
+
     def finish(self, manifest: Manifest) -> None:
         """Make a backup complete: its manifest, its seal; then what was only for the way."""
-        raw = documents.dump(manifest)
-        self.storage.put(_key(manifest.id, _MANIFEST), raw)
-        self._seal(manifest.id, raw)
+        self.publish(manifest)
+        self.seal(manifest)
 
     def tidy(self, folder: Folder) -> None:
         """Finish what a process that died right after the manifest left. Raises Damaged."""
         self.manifest(folder.id)
         self._seal(folder.id, self.storage.get(_key(folder.id, _MANIFEST)))
 
-    def forget(self, folder: Folder) -> None:
-        """Remove a backup's documents.
+    def forget(self, folder: Folder) -> bool:
+        """Remove a backup's documents; whether they are gone: what is being restored stays.
 
         A tombstone makes it one step: from then on it counts as gone, and who finds it finishes.
         """
         # A full disk may not take the tombstone; then the manifest goes first all the same.
         with suppress(StorageTrouble):
             self._save(folder.id, _FORGOTTEN, RepositoryRecord(folder.id, datetime.now(UTC)))
-        first = [name for name in (_SEALED, _MANIFEST) if name in folder.names]
-        rest = sorted(folder.names - {*first, _FORGOTTEN})
+        now = self._folders(_key(folder.id, "")).get(folder.id, folder)
+        if now.restoring and now.complete and (now.sealed or now.begun):
+            self.storage.delete(_key(folder.id, _FORGOTTEN))
+            return False
+        names = folder.names | now.names
+        first = [name for name in (_SEALED, _MANIFEST) if name in names]
+        rest = sorted(names - {*first, _FORGOTTEN})
         for name in (*first, *rest, _FORGOTTEN):
             self.storage.delete(_key(folder.id, name))
+        return True
 
     def missing(self, chunks: Iterable[Chunk], recipients: Iterable[str], pool: Executor) -> set[str]:
-        """The ids of the chunks that are not there in their size."""
+        """The ids of the chunks that are not there in their size; see `lacks`."""
         readers = ring(recipients)
         wanted = {chunk.id: chunk for chunk in chunks}.values()
+        found = pool.map(lambda chunk: self.lacks(chunk, readers), wanted)
+        return {chunk.id for chunk, words in zip(wanted, found, strict=True) if words}
 
-        def lacks(chunk: Chunk) -> bool:
-            return self.storage.size(chunk_key(chunk.id, readers)) != chunk.stored
+    def lacks(self, chunk: Chunk, readers: str) -> str:
+        """What is wrong with a chunk as far as its size tells; empty if nothing is.
 
-        return {c.id for c, gone in zip(wanted, pool.map(lacks, wanted), strict=True) if gone}
+        Only one of another size is read: age makes objects of varying length, so one that was mended has
+        another size than the backups that were there before say, and is whole.
+        """
+        key = chunk_key(chunk.id, readers)
+        size = self.storage.size(key)
+        if size == chunk.stored:
+            return ""
+        with suppress(ObjectMissing, Damaged):
+            forms.check(chunk.id, self.storage.get(key))
+            return ""
+        return "is missing" if size is None else f"has {size:,} bytes, not {chunk.stored:,}"
 
     def _seal(self, backup: str, raw: bytes) -> None:
         self._save(backup, _SEALED, Sealed(backup, blake3(raw).hexdigest()))
@@ -213,6 +294,14 @@ class Repository:
 
     def _save(self, backup: str, name: str, model: object) -> None:
         self.storage.put(_key(backup, name), documents.dump(model))
+
+
+def _depth(checked: Checked) -> int:
+    return _DEPTHS.get(checked.depth, max(_DEPTHS.values()))
+
+
+def _lease(cluster: str) -> str:
+    return f"{_RESTORING}{cluster}.json"
 
 
 def chunk_key(name: str, readers: str) -> str:
@@ -262,7 +351,7 @@ def default_repository(root: Path) -> str:
 
 
 def _no_repository(storage: Storage) -> Damaged | NoRepository:
-    if any(True for _ in storage.entries(_BACKUPS)):
+    if Repository(storage).folders():
         return Damaged(
             f"{storage.label}/{_RECORD} is missing, though there are backups",
             hint="the next haops backup create writes it anew",

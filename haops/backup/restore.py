@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from haops.cluster.loans import Loans
 from haops.cluster.spec import Cluster
 from haops.control.execute import operator
-from haops.control.half_restored import HalfRestored, RestoreFile
+from haops.control.half_restored import HalfRestored, RestoreFile, wish_options
 from haops.control.healthy import await_healthy
 from haops.control.journal import Journal, Outcome
 from haops.control.lifecycle import Lifecycle
@@ -37,6 +38,18 @@ _MARK_S: Final = 0.5
 
 class NotEmpty(BadInput):
     """The target holds something where the restore would write, and nothing was said about it."""
+
+
+class Leased(Archive, Protocol):
+    """An archive that nobody prunes while it is restored."""
+
+    def lease(self, cluster: str) -> None:
+        """Keep it until `end_lease`, also if this process dies; may be repeated."""
+        ...
+
+    def end_lease(self, cluster: str) -> None:
+        """It is not needed any more; may be repeated."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +137,7 @@ def look(haops: Lifecycle, cluster: Cluster, archive: Archive, wish: RestoreWish
         return Outlook(restorer.in_the_way(), tuple(restorer.stages()))
 
 
-def restore(haops: Lifecycle, cluster: Cluster, archive: Archive, order: RestoreOrder) -> Restored:
+def restore(haops: Lifecycle, cluster: Cluster, archive: Leased, order: RestoreOrder) -> Restored:
     """Restore an archive; returns when the cluster is healthy again.
 
     Raises:
@@ -135,13 +148,16 @@ def restore(haops: Lifecycle, cluster: Cluster, archive: Archive, order: Restore
     """
     check_fits(cluster, archive)
     began = time.monotonic()
-    with haops.state.lock(cluster.name, f"restore of {archive.id}"):
+    # No backup may be made of what is restored by half, or give back what this has borrowed.
+    what = f"restore of {archive.id}"
+    with haops.state.lock(cluster.name, what), haops.state.lock(cluster.name, what, part="backup"):
         folder = haops.state.cluster_dir(cluster.name)
         run = _Run(order, RestoreFile(folder), _begun(RestoreFile(folder), archive, order))
         give_back_loans(cluster, haops.runtime, Loans(folder))
         opened = load_backing(cluster.store).restorer(cluster, _tools(haops, cluster), archive, order.wish)
         try:
             with opened as restorer:
+                archive.lease(cluster.name)
                 _clear_the_way(run, restorer, cluster, archive)
                 done = tuple(_stages(run, restorer))
             whole = time.monotonic()
@@ -149,8 +165,11 @@ def restore(haops: Lifecycle, cluster: Cluster, archive: Archive, order: Restore
         except BaseException as error:
             if run.touched:
                 _journal(haops, cluster, archive, order, str(error) or type(error).__name__, Outcome.FAILED)
+            else:
+                archive.end_lease(cluster.name)
             raise
         run.file.clear()
+        archive.end_lease(cluster.name)
         ended = time.monotonic()
         _journal(haops, cluster, archive, order, f"{ended - began:.1f} s", Outcome.DONE)
     return Restored(archive.id, cluster.name, done, ended - whole, ended - began)
@@ -215,29 +234,27 @@ def _begun(file: RestoreFile, archive: Archive, order: RestoreOrder) -> HalfRest
 
 
 def _wish_words(wish: RestoreWish) -> str:
-    words = [f"--only {wish.only}"] if wish.only is not None else []
-    words += [f"--at {wish.at.isoformat()}"] if wish.at else []
-    words += ["--merge"] if wish.merge else []
-    return f" with {' '.join(words)}" if words else ""
+    options = wish_options(wish)
+    return f" with {shlex.join(options)}" if options else ""
 
 
 def _clear_the_way(run: _Run, restorer: Restorer, cluster: Cluster, archive: Archive) -> None:
     """Nothing is removed that was not to be; after a crash in the wiping it is wiped once more."""
-    order = run.order
-    if order.wish.merge or (order.resume and run.half.wiped):
+    if run.order.wish.merge or run.half.wiped:
         run.keep(wiped=True)
         return
     found = restorer.in_the_way()
-    if found and not order.wipe and not order.resume:
+    wipe = run.order.wipe or run.half.wipe
+    if found and not wipe:
         raise NotEmpty(
             f"{cluster.name} is not empty where {archive.id} would be restored",
             detail="\n".join(found),
             hint="remove it first: --wipe; or write beside and over it: --merge",
         )
-    run.keep(wiped=False)
     if found:
+        run.keep(wipe=True)
         restorer.wipe()
-    run.keep(wiped=True)
+    run.keep(wipe=wipe, wiped=True)
 
 
 def _stages(run: _Run, restorer: Restorer) -> Iterator[StageDone]:

@@ -47,11 +47,13 @@ class Point:
 
     Args:
         series: Whose it is; each series is decided by itself.
+        held: Why it stays, whatever the rules say; empty where nothing holds it.
     """
 
     id: str
     series: tuple[str, str]
     created: datetime
+    held: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,9 @@ def _keep(newest_first: Sequence[Point], rules: Rules, now: datetime) -> Mapping
     def because(point: Point, reason: str) -> None:
         reasons.setdefault(point.id, []).append(reason)
 
+    for point in newest_first:
+        for reason in point.held:
+            because(point, reason)
     because(newest_first[0], "newest")
     for point in newest_first[: rules.last]:
         because(point, "last")

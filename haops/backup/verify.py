@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, TypeVar
@@ -110,12 +110,10 @@ def verify(repository: Repository, entry: Entry, identities: Identities, plan: P
         NoKey: Identities are given, and none of them fits.
     """
     began = time.monotonic()
-    if entry.newer:
-        repository.manifest(entry.id)
-    if entry.manifest is None:
-        finding = Finding("", "", f"it is {entry.state}: {entry.note}")
-        return _result(entry.id, plan, _Count(), [finding], 1, plain=False, note="", began=began)
-    work = _Work(repository, entry.manifest, identities)
+    manifest = _manifest(repository, entry)
+    if isinstance(manifest, Finding):
+        return _result(entry.id, plan, _Count(), [manifest], 1, plain=False, note="", began=began)
+    work = _Work(repository, manifest, identities)
     findings = _seal(repository, entry)
     if plan.depth is Depth.FULL:  # all bytes settle what a size only hints at
         findings += work.full()
@@ -129,10 +127,12 @@ def verify(repository: Repository, entry: Entry, identities: Identities, plan: P
         entry.id, plan, work.count, _once(findings), len(findings), plain=plain, note=note, began=began
     )
     with suppress(StorageTrouble):  # a repository that can only be read can be verified, too
-        repository.note_checked(entry.id, Checked(plan.depth, datetime.now(UTC), found.ok))
+        if not repository.note_checked(entry.id, Checked(plan.depth, datetime.now(UTC), found.ok)):
+            found = replace(found, note="; ".join(filter(None, (note, _STILL_FAILED))))
     return found
 
 
+_STILL_FAILED: Final = "a verification that looked at more had failed, and that still stands: see --full"
 _NOT_PLAIN: Final = "encrypted, and no identity is given: only the stored bytes were checked"
 
 
@@ -159,10 +159,7 @@ class _Work:
         """Every chunk is there with the size that the manifest tells."""
 
         def look(item: tuple[PartRecord, Chunk]) -> str | None:
-            size = self._repository.storage.size(chunk_key(item[1].id, self._readers))
-            if size is None:
-                return "is missing"
-            return f"has {size:,} bytes, not {item[1].stored:,}" if size != item[1].stored else None
+            return self._repository.lacks(item[1], self._readers) or None
 
         for (part, chunk), words in _each(look, self._first.values()):
             if words is not None:
@@ -213,6 +210,16 @@ class _Work:
         except (Damaged, ObjectMissing) as error:
             return (error.detail or error.message), 0
         return b"", len(stored)
+
+
+def _manifest(repository: Repository, entry: Entry) -> Manifest | Finding:
+    """What to verify, or why there is nothing. Raises TooNew."""
+    if entry.summary is None and not entry.newer:
+        return Finding("", "", f"it is {entry.state}: {entry.note}")
+    try:
+        return repository.manifest(entry.id)
+    except (Damaged, ObjectMissing) as error:
+        return Finding("", "", error.message)
 
 
 def _seal(repository: Repository, entry: Entry) -> list[Finding]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +14,7 @@ from haops.cli import backup_words as words
 from haops.cli import output as shapes
 from haops.cli.context import cluster_names, lifecycle
 from haops.cli.output import Output, OutputOption
-from haops.errors import EXIT_FAILED, BadInput
+from haops.errors import EXIT_FAILED, EXIT_UNKNOWN, BadInput, EnvironmentTrouble, HaopsError, Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from haops.backup.prune import PruneOrder
     from haops.backup.repository import Repository
     from haops.backup.retention import Rules
-    from haops.backup.verify import Plan
+    from haops.backup.verify import Plan, Verified
+    from haops.compare.proof import Proof
 
 app = typer.Typer(
     help="Back clusters up, online; list, show and verify backups; remove old ones.",
@@ -84,7 +86,10 @@ def create(
     ] = False,
     node: Annotated[str | None, typer.Option(help="Read from this node.")] = None,
     new: Annotated[
-        bool, typer.Option("--new", help="Begin anew, although one that was cut off could be gone on with.")
+        bool,
+        typer.Option(
+            "--new", help="Begin anew, although one that was cut off could be gone on with; read all anew."
+        ),
     ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -156,14 +161,14 @@ def show(backup: BackupArgument, repo: RepoOption = None, output: OutputOption =
 
     repository = repository_at(repo)
     entry = find(repository, backup)
-    if entry.newer:
-        repository.manifest(entry.id)  # raises what says so
+    # Of one that a newer haops made, this raises what says so.
+    manifest = repository.manifest(entry.id) if entry.summary or entry.newer else None
     if output is Output.NAME:
         typer.echo(entry.id)
     elif output in (Output.JSON, Output.YAML):
-        shapes.emit({"version": shapes.FORMAT, "backup": words.entry_details(entry)}, output)
+        shapes.emit({"version": shapes.FORMAT, "backup": words.entry_details(entry, manifest)}, output)
     else:
-        words.print_entry(entry, wide=output is Output.WIDE)
+        words.print_entry(entry, manifest, wide=output is Output.WIDE)
 
 
 @app.command(
@@ -190,7 +195,7 @@ def verify(
 ) -> None:
     """Verify backups: every chunk is there in its size; with --sample or --full, its bytes are right, too.
 
-    Ends with 1 where anything is wrong.
+    Ends with 1 where anything is wrong or there is nothing to verify, with 4 where a restore could not tell.
     """
     from haops.backup.keys import read_identities
     from haops.backup.verify import verify as check
@@ -200,10 +205,8 @@ def verify(
     repository = repository_at(repo)
     chosen = _chosen(repository, backups or [])
     found = [check(repository, entry, identities, plan) for entry in chosen]
-    proofs = (
-        [_prove(repository, entry, identities) for entry in chosen if entry.manifest] if by_restore else []
-    )
-    ok = all(v.ok for v in found) and all(p.ok for p in proofs)
+    proofs = [_prove(repository, e, identities) for e in chosen if e.summary] if by_restore else []
+    ok = _verdict(found, proofs)
     if output is Output.NAME:
         bad = [v.backup for v in found if not v.ok] + [p.backup for p in proofs if not p.ok]
         for backup in dict.fromkeys(bad):
@@ -217,8 +220,17 @@ def verify(
     else:
         words.print_verified(found)
         words.print_proofs(proofs)
-    if not ok:
-        raise typer.Exit(EXIT_FAILED)
+    if not found:
+        shapes.err().print("there is no complete backup to verify")
+    if ok is not True:
+        raise typer.Exit(EXIT_UNKNOWN if ok is None else EXIT_FAILED)
+
+
+def _verdict(found: Sequence[Verified], proofs: Sequence[Proof]) -> bool | None:
+    """Whether all is well; None where nothing is wrong, but a restore could not tell."""
+    if not found or not all(v.ok for v in found) or any(p.ok is False for p in proofs):
+        return False
+    return None if any(p.ok is None for p in proofs) else True
 
 
 def _plan(sample: str | None, seed: int | None, *, full: bool) -> Plan:
@@ -264,18 +276,46 @@ def _chosen(repository: Repository, backups: Sequence[str]) -> list[Entry]:
     return [e for e in found if e.state is not BackupState.INCOMPLETE and not e.newer]
 
 
-def _prove(repository: Repository, entry: Entry, identities: Identities) -> Any:
+def _prove(repository: Repository, entry: Entry, identities: Identities) -> Proof:
+    """Restore one backup for a proof, and keep what came of it; a failure of one keeps no other from its turn."""
     from datetime import UTC, datetime
 
     from haops.backup.manifest import Checked
+    from haops.backup.storage import StorageTrouble
     from haops.compare.proof import prove
 
-    console = shapes.err()
-    proof = prove(
-        lifecycle(), repository, entry.id, identities, lambda text: console.print(text, markup=False)
-    )
-    repository.note_checked(entry.id, Checked("restore", datetime.now(UTC), proof.ok))
+    def say(text: str) -> None:
+        shapes.err().print(text, markup=False)
+
+    began = time.monotonic()
+    try:
+        proof = prove(lifecycle(), repository, entry.id, identities, say)
+    except (BadInput, Interrupted):
+        raise
+    except HaopsError as error:
+        proof = _unproved(entry, error, time.monotonic() - began)
+    if proof.ok is not None:
+        try:
+            repository.note_checked(entry.id, Checked("restore", datetime.now(UTC), proof.ok))
+        except StorageTrouble as error:
+            say(f"{entry.id}: that it was verified could not be kept: {error.message}")
     return proof
+
+
+def _unproved(entry: Entry, error: HaopsError, took_s: float) -> Proof:
+    """A restore that came to nothing; what this machine lacks says nothing of the backup."""
+    from haops.compare.proof import Proof
+
+    return Proof(
+        backup=entry.id,
+        cluster="",
+        ok=None if isinstance(error, EnvironmentTrouble) else False,
+        took_s=took_s,
+        restore_s=0.0,
+        records=0,
+        differences=0,
+        words=(str(error),),
+    )
 
 
 @app.command(
@@ -307,7 +347,7 @@ def prune(
 ) -> None:
     """Remove backups that no rule keeps, for each cluster, and the chunks that no other backup needs.
 
-    The newest backup of a cluster always stays.
+    The newest backup of a cluster always stays; so does one that is being restored, or whose verification failed.
     """
     from dataclasses import replace
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from haops.backup.manifest import Manifest, PartRecord
     from haops.backup.prune import Pruned
     from haops.backup.verify import Verified
+    from haops.compare.proof import Proof
 
 _COLUMNS = ("BACKUP", "STORE", "CLUSTER", "CREATED", "SIZE", "STORED", "STATE", "VERIFIED")
 _WIDE = ("PARTS", "NEW", "ENCRYPTED", "POSITION", "NOTE")
@@ -23,27 +24,27 @@ _SHOWN_FINDINGS = 20
 
 def entry_fields(entry: Entry) -> dict[str, Any]:
     """The documented shape of one backup in a list."""
-    manifest, checked = entry.manifest, entry.checked
+    summary, checked = entry.summary, entry.checked
     return {
         "id": entry.id,
         "store": entry.store.value if entry.store else None,
         "cluster": entry.cluster,
         "created": _time(entry.created),
-        "bytes": manifest.bytes if manifest else None,
-        "stored": manifest.stored if manifest else None,
-        "new": manifest.new if manifest else None,
+        "bytes": summary.bytes if summary else None,
+        "stored": summary.stored if summary else None,
+        "new": summary.new if summary else None,
         "state": entry.state.value,
         "encrypted": bool(entry.begun.recipients) if entry.begun else None,
-        "parts": len(manifest.parts) if manifest else None,
-        "position": manifest.facts.position if manifest else None,
+        "parts": summary.parts if summary else None,
+        "position": summary.facts.position if summary else None,
         "verified": {"depth": checked.depth, "at": _time(checked.at), "ok": checked.ok} if checked else None,
         "note": entry.note or None,
     }
 
 
-def entry_details(entry: Entry) -> dict[str, Any]:
+def entry_details(entry: Entry, manifest: Manifest | None) -> dict[str, Any]:
     """One backup with all that is known about it."""
-    details = manifest_fields(entry.manifest) if entry.manifest else {}
+    details = manifest_fields(manifest) if manifest else {}
     return {**entry_fields(entry), **details}
 
 
@@ -91,15 +92,15 @@ def print_entries(entries: Sequence[Entry], *, wide: bool) -> None:
     """A table of backups."""
     table = shapes.table(*_COLUMNS, *(_WIDE if wide else ()))
     for entry in entries:
-        manifest, checked = entry.manifest, entry.checked
+        summary, checked = entry.summary, entry.checked
         verified = f"{checked.depth} {'ok' if checked.ok else 'FAILED'}" if checked else "-"
         cells = [
             entry.id,
             entry.store.value if entry.store else "?",
             shapes.plain(entry.cluster),
             _time(entry.created),
-            _size(manifest.bytes) if manifest else "-",
-            _size(manifest.stored) if manifest else "-",
+            _size(summary.bytes) if summary else "-",
+            _size(summary.stored) if summary else "-",
             f"[{_STYLES[entry.state]}]{entry.state}[/]",
             verified,
         ]
@@ -111,20 +112,20 @@ def print_entries(entries: Sequence[Entry], *, wide: bool) -> None:
 
 
 def _wide_cells(entry: Entry) -> Sequence[str]:
-    manifest = entry.manifest
+    summary = entry.summary
     encrypted = "?" if entry.begun is None else "yes" if entry.begun.recipients else "no"
     return (
-        str(len(manifest.parts)) if manifest else "-",
-        _size(manifest.new) if manifest else "-",
+        str(summary.parts) if summary else "-",
+        _size(summary.new) if summary else "-",
         encrypted,
-        shapes.plain(manifest.facts.position) if manifest else "-",
+        shapes.plain(summary.facts.position) if summary else "-",
         shapes.plain(entry.note),
     )
 
 
-def print_entry(entry: Entry, *, wide: bool) -> None:
+def print_entry(entry: Entry, manifest: Manifest | None, *, wide: bool) -> None:
     """One backup, a line a fact; its parts where there is room for them."""
-    console, manifest = shapes.out(), entry.manifest
+    console = shapes.out()
     console.print(f"{entry.id}: {entry.state}", markup=False)
     if entry.note:
         console.print(f"  {entry.note}", markup=False)
@@ -223,22 +224,29 @@ def _print_remarks(verified: Verified) -> None:
         console.print(f"{verified.backup}: and {more} more; see: -o json", markup=False)
 
 
-def proof_fields(proof: Any) -> dict[str, Any]:
+def proof_fields(proof: Proof) -> dict[str, Any]:
     """The documented shape of a verification by restoring."""
     return {**asdict(proof), "words": list(proof.words)}
 
 
-def print_proofs(proofs: Sequence[Any]) -> None:
+def print_proofs(proofs: Sequence[Proof]) -> None:
     """What restoring showed."""
     for proof in proofs:
-        verdict = "restored and equal" if proof.ok else f"{proof.differences:,} differences"
         shapes.out().print(
-            f"{proof.backup}: {verdict}: {proof.records:,} records, restored in {proof.restore_s:.1f} s, "
-            f"{proof.took_s:.1f} s in all",
+            f"{proof.backup}: {_proof_words(proof)}: {proof.records:,} records, "
+            f"restored in {proof.restore_s:.1f} s, {proof.took_s:.1f} s in all",
             markup=False,
         )
         for text in proof.words:
             shapes.err().print(f"  {text}", markup=False)
+
+
+def _proof_words(proof: Proof) -> str:
+    if proof.ok is None:
+        return "unknown"
+    if proof.ok:
+        return "restored and equal"
+    return f"{proof.differences:,} differences" if proof.differences else "FAILED"
 
 
 def pruned_fields(pruned: Pruned, *, dry_run: bool) -> dict[str, Any]:
@@ -263,8 +271,9 @@ def print_pruned(pruned: Pruned, *, dry_run: bool) -> None:
         table.add_row(backup, f"[red]{removed}[/]", "")
     shapes.out().print(table)
     if pruned.chunks_stay:
-        shapes.err().print(f"no chunk is removed now: {pruned.chunks_stay}", markup=False)
-    else:
+        which = "no further chunk" if pruned.chunks else "no chunk"
+        shapes.err().print(f"{which} is removed now: {pruned.chunks_stay}", markup=False)
+    if pruned.chunks or not pruned.chunks_stay:
         shapes.out().print(f"{removed}: {pruned.chunks:,} chunks, {_size(pruned.bytes)}", markup=False)
 
 

@@ -95,7 +95,7 @@ def compare(
     _check_words(right, replicas, only)
     if replicas:
         comparing, cluster = _copies_of(haops, left)
-        found = _compare_copies(haops, comparing, cluster, manner)
+        found = compare_copies(haops, comparing, cluster, manner)
     else:
         comparing, pair = _pair(haops, left, right, _shelf(repo, identity))
         with _read(), _opened(haops, comparing, pair, only) as sides:
@@ -196,7 +196,7 @@ def _repair_copies(haops: Lifecycle, name: str, truth: str | None, manner: Manne
     if truth is not None:
         cluster.node(truth)  # an unknown name is told before anything is asked of the servers
     with _locked(haops, cluster, sure):
-        found = _compare_copies(haops, comparing, cluster, manner)
+        found = compare_copies(haops, comparing, cluster, manner)
         if not wrong_copies(found):
             compare_output.show(found, comparing.show, sure.output)
             raise typer.Exit(compare_output.exit_code(found))
@@ -265,9 +265,15 @@ def _opened(
     return opened(haops, comparing, pair, only)
 
 
-def _compare_copies(
+def compare_copies(
     haops: Lifecycle, comparing: Comparing, cluster: Cluster, manner: Manner
 ) -> tuple[Comparison, ...]:
+    """Each copy of a cluster with the first.
+
+    Raises:
+        BadInput: There is one copy only.
+        CannotCompare: They cannot be read.
+    """
     from haops.compare.rounds import compare_all
 
     with _read(), comparing.replicas(cluster, haops.runtime) as sides:
@@ -297,6 +303,10 @@ def _pair(
 
 
 def _check_words(right: str | None, replicas: bool, only: str | None) -> None:
+    if only == "":
+        raise BadInput(
+            "--only is empty", hint="name a prefix, a table or a path; leave --only out for everything"
+        )
     if replicas and right is not None:
         raise BadInput("--replicas compares the copies of one cluster, and two are named")
     if not replicas and right is None:

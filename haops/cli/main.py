@@ -110,5 +110,7 @@ def _fail(error: HaopsError, code: int) -> None:
         import traceback
 
         traceback.print_exc()
-    print(f"haops: {error}", file=sys.stderr)  # noqa: T201
+    # What went wrong while it was tidied up stands in the notes.
+    for words in (error, *getattr(error, "__notes__", ())):
+        print(f"haops: {words}", file=sys.stderr)  # noqa: T201
     sys.exit(code)

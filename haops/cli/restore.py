@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from haops.compare.rounds import Comparison
     from haops.control.execute import Operations
     from haops.stores.backup import Archive, RestoreWish
+    from haops.stores.plan import Intent
 
 
 def register(app: typer.Typer) -> None:
@@ -75,6 +76,10 @@ def restore(
     from haops.backup.restore import restore as carry_out
     from haops.stores.backup import RestoreWish
 
+    if only == "":
+        raise BadInput(
+            "--only is empty", hint="name a prefix, a table or a path; leave --only out for everything"
+        )
     if wipe and merge:
         raise BadInput("--wipe removes what is there, --merge keeps it", hint="give one of them")
     haops = lifecycle()
@@ -106,9 +111,9 @@ def _moment(text: str | None) -> datetime | None:
         return None
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise BadInput(f"{text!r} is not a moment", hint="write for instance 2026-01-31T12:00:00Z") from None
-    return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
 
 
 def _look(cluster: Cluster, archive: Archive, wish: RestoreWish, dry_run: bool, output: Output) -> None:
@@ -203,17 +208,15 @@ def recover(
     if not yes:
         confirm(plan)
     took_ms = _rebuild(haops, name, intent, reason)
-    found = _compare_copies(haops, name)
+    found = _compared(haops, name)
     _print_recovered(name, node, took_ms, found, output)
 
 
-def _rebuild(haops: Operations, name: str, intent: object, reason: str) -> float:
+def _rebuild(haops: Operations, name: str, intent: Intent, reason: str) -> float:
     """Carry it out, while what the node says of itself is shown."""
     from haops.cli.node_watch import NodeWatch
     from haops.control.execute import Order, StepProgress, operator
-    from haops.stores.plan import Intent
 
-    assert isinstance(intent, Intent)
     console = shapes.err()
 
     def say(progress: StepProgress) -> None:
@@ -226,15 +229,15 @@ def _rebuild(haops: Operations, name: str, intent: object, reason: str) -> float
         return haops.carry_out(haops.lifecycle.state.get(name), intent, order).took_ms
 
 
-def _compare_copies(haops: Operations, name: str) -> tuple[Comparison, ...]:
-    from haops.compare.rounds import Manner, compare_all
+def _compared(haops: Operations, name: str) -> tuple[Comparison, ...]:
+    from haops.cli.compare import compare_copies
+    from haops.compare.rounds import Manner
     from haops.stores import load_comparing
 
     cluster = haops.lifecycle.state.get(name)
     hear = shapes.err()
     manner = Manner(hear=lambda words: hear.print(f"{name}: {words}", markup=False))
-    with load_comparing(cluster.store).replicas(cluster, haops.lifecycle.runtime) as sides:
-        return compare_all(sides, manner)
+    return compare_copies(haops.lifecycle, load_comparing(cluster.store), cluster, manner)
 
 
 def _print_recovered(

@@ -7,7 +7,9 @@ If the process that borrowed is killed, the record still says what each server h
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,14 +52,26 @@ class Loans:
 
     def take(self, loan: Loan) -> None:
         """Write a loan down before the setting is changed; what was borrowed first is what goes back."""
-        known = self.open()
-        if any((k.node, k.setting) == (loan.node, loan.setting) for k in known):
-            return
-        self._write([*known, loan])
+        with self._alone():
+            known = self.open()
+            if not any((k.node, k.setting) == (loan.node, loan.setting) for k in known):
+                self._write([*known, loan])
 
     def strike(self, loan: Loan) -> None:
         """Forget a loan after it was given back."""
-        self._write([k for k in self.open() if (k.node, k.setting) != (loan.node, loan.setting)])
+        with self._alone():
+            self._write([k for k in self.open() if (k.node, k.setting) != (loan.node, loan.setting)])
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A backup and a restore may borrow at the same time: neither may write over the other's loan."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     @contextlib.contextmanager
     def borrowed(self, loan: Loan) -> Iterator[None]:

@@ -34,7 +34,7 @@ class Proof:
     """What became of a backup when it was restored.
 
     Args:
-        ok: Whether the restored cluster has just what the backup has.
+        ok: Whether the restored cluster has just what the backup has; None where that could not be told.
         took_s: In all, with the cluster's making and removal.
         restore_s: The restore alone, until the cluster was healthy.
         records: Compared.
@@ -44,7 +44,7 @@ class Proof:
 
     backup: str
     cluster: str
-    ok: bool
+    ok: bool | None
     took_s: float
     restore_s: float
     records: int
@@ -80,7 +80,7 @@ def prove(
     return Proof(
         backup=archive.id,
         cluster=cluster.name,
-        ok=all(c.verdict is Verdict.EQUAL for c in found),
+        ok=_ok(found, whole=not words),
         took_s=time.monotonic() - began,
         restore_s=restored.took_s,
         records=max((c.records_left for c in found), default=0),
@@ -118,6 +118,15 @@ def _compared(
 def _copies(haops: Lifecycle, cluster: Cluster) -> tuple[Comparison, ...]:
     with load_comparing(cluster.store).replicas(cluster, haops.runtime) as sides:
         return compare_all(sides, Manner())
+
+
+def _ok(found: tuple[Comparison, ...], *, whole: bool) -> bool | None:
+    """Whether the backup is proved good, or bad; copies that are equal to each other prove nothing about it."""
+    verdicts = {c.verdict for c in found}
+    if Verdict.DIFFERENT in verdicts:
+        return False
+    told = whole and verdicts == {Verdict.EQUAL} and all(c.records_left for c in found)
+    return True if told else None
 
 
 def _words(found: tuple[Comparison, ...], store: StoreName) -> Iterator[str]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,8 @@ class HalfRestored:
     Args:
         backup: The backup's id.
         repository: Where it was read from, as the operator wrote it.
-        wiped: Whether what was in the way is gone.
+        wipe: Whether what is in the way may be removed.
+        wiped: Whether it is gone.
         stage: The stage in progress; empty before the first.
         mark: Where in it to go on.
         done: Units of work done in it.
@@ -36,6 +38,7 @@ class HalfRestored:
     repository: str
     wish: RestoreWish
     begun: str
+    wipe: bool = False
     wiped: bool = False
     stage: str = ""
     mark: str = ""
@@ -44,10 +47,19 @@ class HalfRestored:
     def words(self, cluster: str) -> str:
         """What is known of it, and what to do."""
         where = f"in its stage {self.stage}" if self.stage else "before its first stage"
+        repository = ("--repo", self.repository) if self.repository else ()
+        command = ("haops", "restore", self.backup, "--to", cluster, "--resume", *repository)
         return (
             f"a restore of {self.backup} was cut off {where}: finish it: "
-            f"haops restore {self.backup} --to {cluster} --resume"
+            f"{shlex.join((*command, *wish_options(self.wish)))}"
         )
+
+
+def wish_options(wish: RestoreWish) -> tuple[str, ...]:
+    """A wish as the options of `haops restore`."""
+    only = ("--only", wish.only) if wish.only is not None else ()
+    at = ("--at", wish.at.isoformat()) if wish.at else ()
+    return (*only, *at, *(("--merge",) if wish.merge else ()))
 
 
 class RestoreFile:

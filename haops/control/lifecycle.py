@@ -19,11 +19,12 @@ from haops.cluster.snapshot import Snapshot, Verdict
 from haops.cluster.spec import Cluster, ClusterSpec, Node, Phase
 from haops.cluster.state import StateDir
 from haops.control.cut_off import cut_off
-from haops.control.loans import give_back_loans
+from haops.control.loans import give_back_when_up
 from haops.control.progress import NodeProgress, Report, silent
 from haops.errors import (
     AddressTaken,
     BadInput,
+    Busy,
     ClusterUnhealthy,
     DeadlineExceeded,
     Interrupted,
@@ -331,8 +332,17 @@ class Lifecycle:
             ledger = Ledger(folder)
             healed = heal(self.runtime, cluster, ledger.open_faults())
             ledger.clear()
-            returned = give_back_loans(cluster, self.runtime, Loans(folder))
+            returned = self._give_back(cluster)
         return tuple(sorted({*healed, *returned}))
+
+    def _give_back(self, cluster: Cluster) -> tuple[str, ...]:
+        """What a backup that goes on has borrowed stays with it."""
+        loans = Loans(self.state.cluster_dir(cluster.name))
+        try:
+            with self.state.lock(cluster.name, "heal", part="backup"):
+                return give_back_when_up(cluster, self.runtime, loans, self.clock)
+        except Busy:
+            return ()
 
     def observe(self, cluster: Cluster) -> Snapshot:
         """One look at a cluster, with its containers' states where the engine tells them."""

@@ -10,18 +10,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from haops.errors import EnvironmentTrouble
+from haops.runtime import inside
 from haops.runtime.port import FileFact, FileToWrite
 
 _BLOCK: Final = 512
+_END: Final = "all-listed"
+_LIST: Final = f"""
+cd "$1" 2>/dev/null && find . -type f -printf '%s %T@ %P\\0'
+printf {_END}
+"""
 _PIECE: Final = 1024 * 1024
 _FILE_TYPES: Final = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
 def listing(handle: Any, folder: str) -> tuple[FileFact, ...]:
     """Every file below a folder; one that goes away meanwhile is not in it."""
-    script = 'cd "$1" 2>/dev/null || exit 0; find . -type f -printf "%s %T@ %P\\0"'
-    done = handle.exec_run(["sh", "-c", script, "_", folder])
-    return tuple(sorted(_facts(done.output.decode(errors="replace")), key=lambda fact: fact.path))
+    said = inside.run(handle, ["sh", "-c", _LIST, "_", folder])[1].decode(errors="replace")
+    if not said.endswith(_END):  # a list that was cut off would be taken for a shorter one
+        raise EnvironmentTrouble(f"the files in {folder} could not be listed", detail=said[-200:] or None)
+    return tuple(sorted(_facts(said.removesuffix(_END)), key=lambda fact: fact.path))
 
 
 def _facts(said: str) -> Iterator[FileFact]:
@@ -36,7 +43,17 @@ def _facts(said: str) -> Iterator[FileFact]:
 def read(handle: Any, path: str) -> Iterator[bytes]:
     """One file's bytes; the request ends when the reader does."""
     stream, _ = handle.get_archive(path, chunk_size=_PIECE)
-    return _content(iter(stream), path)
+    return _translated(_content(iter(stream), path), path)
+
+
+def _translated(blocks: Iterator[bytes], path: str) -> Iterator[bytes]:
+    """The engine may end its answer at any moment."""
+    import requests
+
+    try:
+        yield from blocks
+    except (requests.RequestException, tarfile.TarError) as error:
+        raise EnvironmentTrouble(f"the engine's copy of {path} broke off", detail=str(error)) from error
 
 
 def _content(stream: Iterator[bytes], path: str) -> Iterator[bytes]:

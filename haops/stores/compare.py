@@ -56,6 +56,12 @@ class Record:
 UNTOLD: Final = Record(kind="", value="untold")
 
 
+def readable(raw: bytes) -> str:
+    """Others' bytes on one line, for people: nothing in it that a terminal would obey."""
+    text = raw.decode("utf-8", errors="backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class Side(Protocol):
     """One of the two things compared: a cluster, one copy of it, or a backup."""
 

@@ -61,12 +61,15 @@ def back_up(state: StateDir, cluster: Cluster, folder: Path, wish: BackupWish) -
     return FolderArchive(folder, wish.id, tuple(parts), facts)
 
 
-def restore(state: StateDir, cluster: Cluster, archive: FolderArchive, only: str | None = None) -> list[str]:
-    """Wipe what is in the way and restore; returns the stages' names."""
+def restore(
+    state: StateDir, cluster: Cluster, archive: FolderArchive, only: str | None = None, *, wipe: bool = True
+) -> list[str]:
+    """Wipe what is in the way, unless it is to stay, and restore; returns the stages' names."""
     own = tools(state, cluster.name)
     with BACKING.restorer(cluster, own, archive, RestoreWish(only=only)) as restorer:
-        restorer.wipe()
-        assert restorer.in_the_way() == ()
+        if wipe:
+            restorer.wipe()
+            assert restorer.in_the_way() == ()
         stages = restorer.stages()
         for stage in stages:
             last = None

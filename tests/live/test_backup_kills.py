@@ -24,7 +24,7 @@ from haops.stores.zookeeper.connect import connect as zookeeper
 pytestmark = [pytest.mark.live, pytest.mark.timeout(400)]
 
 # Twenty in all, of a backup and of a restore; Cassandra's take the longest.
-KILLS = {"redis": 7, "zookeeper": 7, "cassandra": 6}
+KILLS = {"redis": 8, "zookeeper": 8, "cassandra": 4}
 ELEMENTS = range(400)
 
 

@@ -19,7 +19,9 @@ from haops.compare.rounds import Manner, compare
 from haops.runtime.docker import DockerRuntime
 from haops.stores import load_comparing
 from haops.stores.backup import BackupWish, RestoreFailed
+from haops.stores.cassandra import schema
 from haops.stores.cassandra.connect import connect
+from haops.stores.cassandra.sstables import SCHEMA_PART
 from haops.stores.compare import Side
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
@@ -56,8 +58,10 @@ class World:
     def cluster(self, name: str) -> Cluster:
         return self.state.get(name)
 
-    def restore(self, name: str, archive: FolderArchive, *, only: str | None = None) -> list[str]:
-        return restore(self.state, self.cluster(name), archive, only)
+    def restore(
+        self, name: str, archive: FolderArchive, *, only: str | None = None, wipe: bool = True
+    ) -> list[str]:
+        return restore(self.state, self.cluster(name), archive, only, wipe=wipe)
 
     @contextmanager
     def session(self, name: str) -> Iterator[Any]:
@@ -132,6 +136,25 @@ def test_a_dropped_keyspace_comes_back_with_its_schema(world: World, archive: Fo
         assert len(list(session.execute('SELECT * FROM odd."Mixed" WHERE v = 2.5'))) == 1, "by the index"
         restored = world.restore(RING, archive, only="odd.keys")
     assert restored == ["schema", "files odd.keys"], "its definition is the same as before"
+
+
+def test_rows_that_were_deleted_one_by_one_come_back(world: World, archive: FolderArchive) -> None:
+    with world.session(RING) as session:
+        for number in range(MANY):
+            session.execute(f"DELETE FROM odd.many WHERE id = {number}")
+    world.restore(RING, archive, only="odd.many", wipe=False)
+    check_whole(world, archive, RING)
+
+
+def test_a_table_whose_making_broke_off_is_finished(world: World, archive: FolderArchive) -> None:
+    entries = schema.read(b"".join(archive.read(SCHEMA_PART)).decode())
+    first, drop = schema.statements(schema.without_id(next(e.cql for e in entries if e.bare == "Mixed")))
+    assert " DROP gone" in drop
+    with world.session(RING) as session:
+        session.execute('DROP TABLE odd."Mixed"')
+        session.execute(first)
+    world.restore(RING, archive, only="odd.Mixed", wipe=False)
+    check_whole(world, archive, RING)
 
 
 def test_another_topology_takes_the_files_of_all_nodes(world: World, archive: FolderArchive) -> None:

@@ -30,6 +30,7 @@ from haops.stores.backup import (
 )
 from haops.stores.compare import BUCKETS, Side
 from haops.stores.redis.connect import connect_node
+from haops.stores.redis.restore import FILL
 from haops.stores.redis.who import primary
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
@@ -100,7 +101,8 @@ def backup(cluster: Cluster, tools: BackupTools, **wish: Any) -> Kept:
 def restore(cluster: Cluster, tools: BackupTools, kept: Kept, **wish: Any) -> None:
     with BACKING.restorer(cluster, tools, kept, RestoreWish(**wish)) as restorer:
         restorer.wipe()
-        assert restorer.in_the_way() == ()
+        if restorer.stages()[0].name != FILL:
+            assert restorer.in_the_way() == ()
         for stage in restorer.stages():
             last = list(restorer.perform(stage, ""))[-1]
             assert last.done >= stage.total * 0.99
@@ -208,6 +210,7 @@ def test_a_restore_that_breaks_off_leaves_the_old_data_and_the_primary_in_place(
         pytest.raises(RestoreFailed, match="gone"),
         BACKING.restorer(cluster, tools, kept, RestoreWish()) as restorer,
     ):
+        restorer.wipe()
         list(restorer.perform(restorer.stages()[0], ""))
     assert client.role()[0] == "master"
     assert client.get("old") == "still here"

@@ -35,6 +35,8 @@ _DATA: Final = "-Data.db"
 # A write has its time from its client, and may be on its way for so long (write_request_timeout).
 _ON_THE_WAY_US: Final = 2_000_000
 _DIGEST: Final = "-Digest.crc32"
+# A snapshot is links, and its removal is their removal.
+_SNAPSHOT_S: Final = 600.0
 _LOCAL: Final = "SELECT release_version, schema_version, data_center, rack, tokens FROM system.local"
 
 
@@ -128,10 +130,9 @@ class CassandraSource:
             ask_all(lambda name: clear(self._tool, name, self._tag), names)
         for name in names:
             self._tools.loans.take(Loan(name, SNAPSHOT, self._tag))
-        keyspaces = " ".join(sorted({e.keyspace for e in self._entries}))
         self._until_us = time.time_ns() // 1000 - _ON_THE_WAY_US
         try:
-            ask_all(lambda name: self._tool.run(name, f"snapshot -t {self._tag} -- {keyspaces}"), names)
+            ask_all(self._take, names)
         except HaopsError as error:
             raise BackupFailed("a snapshot was refused", node=error.node, detail=error.detail) from error
         found = self._listed()
@@ -143,6 +144,10 @@ class CassandraSource:
                     hint="try again when the schema is at rest",
                 )
         return found
+
+    def _take(self, node: str) -> None:
+        words = ("snapshot", "-t", self._tag, "--", *sorted({e.keyspace for e in self._entries}))
+        self._tool.finish(node, f"snapshot-{self._tag}", *words, deadline_s=_SNAPSHOT_S)
 
     def _listed(self) -> list[tuple[Snapped, ...]]:
         runtime, names = self._tools.runtime, [n.name for n in self._cluster.servers]
@@ -225,7 +230,7 @@ class CassandraSource:
             },
             left_out=self._left_out(),
             details={
-                "formats": " ".join(sstables.formats(sstables.stored(self._parts))),
+                "formats": " ".join(sstables.formats(sstables.stored(self._parts, hosts))),
                 UNTIL: str(self._until_us),
             },
         )
@@ -265,7 +270,7 @@ def _begun_us(backup: str) -> int:
 
 def clear(tool: Nodetool, node: str, tag: str) -> None:
     """Remove a snapshot; one that is not there is fine."""
-    tool.run(node, f"clearsnapshot -t {tag}")
+    tool.finish(node, f"clearsnapshot-{tag}", "clearsnapshot", "-t", tag, deadline_s=_SNAPSHOT_S)
 
 
 def give_back(cluster: Cluster, runtime: Runtime, loan: Loan) -> str:
@@ -277,7 +282,7 @@ def give_back(cluster: Cluster, runtime: Runtime, loan: Loan) -> str:
     if loan.setting == SNAPSHOT:
         clear(Nodetool(cluster, runtime), loan.node, loan.was)
         return f"{loan.node}: removed snapshot {loan.was}"
-    if loan.setting == STAGED and loan.was.startswith(f"{STAGING}/"):
+    if loan.setting == STAGED and loan.was.startswith(f"{STAGING}/") and ".." not in loan.was:
         runtime.execute(cluster, loan.node, ["rm", "-rf", loan.was])
         return f"{loan.node}: removed {loan.was}"
     raise BadInput(f"cassandra lends no {loan.setting!r}", node=loan.node)

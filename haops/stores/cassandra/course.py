@@ -48,6 +48,16 @@ class Course:
     notes: tuple[str, ...]
 
 
+def check_wish(wish: RestoreWish) -> None:
+    """Refuse what no ring's backup can fulfil.
+
+    Raises:
+        NotRestorable: A moment is asked for.
+    """
+    if wish.at is not None:
+        raise NotRestorable("a ring's backup has one point in time, its own", hint="leave --at out")
+
+
 def chart(
     archive: Archive,
     only: Only,
@@ -65,12 +75,12 @@ def chart(
     Raises:
         NotRestorable: It cannot be done.
     """
-    if wish.at is not None:
-        raise NotRestorable("a ring's backup has one point in time, its own", hint="leave --at out")
     entries = schema.selected(_schema_of(archive), only)
     if not any(e.kind == "table" for e in entries):
         raise NotRestorable(f"the backup has no table that {wish.only or 'it'} names", hint=_tables(archive))
-    files = tuple(f for f in sstables.stored(archive.parts) if only.takes(f.keyspace, f.table))
+    files = tuple(
+        f for f in sstables.stored(archive.parts, archive.facts.nodes) if only.takes(f.keyspace, f.table)
+    )
     rows = {p.name.removeprefix(ROWS): p.size or 0 for p in archive.parts if p.name.startswith(ROWS)}
     rows = {n: size for n, size in rows.items() if only.takes(*n.split(".", 1))}
     if sstables.version_of(archive.facts.version) > sstables.version_of(release):

@@ -11,7 +11,7 @@ from cassandra import ConsistencyLevel
 
 from haops.stores.cassandra.connect import TROUBLE
 from haops.stores.cassandra.reader import raw_bound, windowed
-from haops.stores.cassandra.rows import ROW, Cell, Column, Row, Shape, quoted
+from haops.stores.cassandra.rows import ROW, Cell, Column, Row, Shape, is_over, quoted
 
 _WINDOW: Final = 128
 _PATIENCE_S: Final = 60.0
@@ -53,8 +53,9 @@ def left_of(cell: Cell, row: Row, now_ms: int) -> int | None:
     """Seconds that a value has to live now; 0 is for ever, None is over."""
     if cell.ttl is None:
         return _ENDLESS
-    left = cell.ttl - max(now_ms - row.read_ms, 0) // 1000
-    return left if left > 0 else None
+    if is_over(cell.ttl, row.read_ms, now_ms):
+        return None
+    return cell.ttl - max(now_ms - row.read_ms, 0) // 1000
 
 
 def as_it_was(row: Row, now_ms: int) -> list[Write]:
@@ -91,23 +92,30 @@ def as_it_was(row: Row, now_ms: int) -> list[Write]:
     ]
 
 
-def in_place_of(row: Row, at_us: int, now_ms: int) -> list[Write]:
-    """The statements that make a row what it is whatever stands there: all columns, also the empty ones."""
+def in_place_of(row: Row, at_us: int, now_ms: int) -> list[Write | Removal]:
+    """The statements that make a row what it is whatever stands there: all columns, also the empty ones.
+
+    Empty columns go with the values that live longest, which make the row: it must not outlive them.
+    A row whose values are all over is removed.
+    """
     groups: dict[int, list[int]] = {}
+    empty = []
     for i, cell in enumerate(row.cells):
-        left = left_of(cell, row, now_ms)
-        groups.setdefault(left or _ENDLESS, []).append(i)
+        left = None if cell.value is None else left_of(cell, row, now_ms)
+        if left is None:
+            empty.append(i)
+        else:
+            groups.setdefault(left, []).append(i)
+    if not groups and any(cell.value is not None for cell in row.cells):
+        return [Removal(row.kind, row.key, at_us)]
     order = sorted(groups, key=lambda life: (life != _ENDLESS, -life)) or [_ENDLESS]
-    made = []
+    made: list[Write | Removal] = []
     for place, life in enumerate(order):
-        columns = tuple(groups.get(life, ()))
-        values = tuple(_unless_over(row.cells[i], row, now_ms) for i in columns)
-        made.append(Write(row.kind, place == 0 or row.kind != ROW, row.key, columns, values, at_us, life))
+        living, gone = groups.get(life, []), empty if place == 0 else []
+        values = (*(row.cells[i].value for i in living), *(None for _ in gone))
+        insert = place == 0 or row.kind != ROW
+        made.append(Write(row.kind, insert, row.key, (*living, *gone), values, at_us, life))
     return made
-
-
-def _unless_over(cell: Cell, row: Row, now_ms: int) -> bytes | None:
-    return None if left_of(cell, row, now_ms) is None else cell.value
 
 
 def newest(row: Row | None) -> int:

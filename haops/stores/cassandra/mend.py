@@ -89,7 +89,7 @@ def writes_for(shape: Shape, truth: Truth, there: Row | None) -> list[Write | Re
         return [Removal(kind, values, at_us)]
     if other is None or other.columns != shape.columns:
         raise BadInput(f"{shape.name} has other columns on one side than on the other", detail=show(key))
-    return list(in_place_of(row, at_us, now_us // 1000))
+    return in_place_of(row, at_us, now_us // 1000)
 
 
 def mend_replicas(cluster: Cluster, runtime: Runtime, names: Sequence[str]) -> Iterator[str]:

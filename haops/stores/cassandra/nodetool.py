@@ -7,11 +7,12 @@ well is asked in `ring.py`.
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from typing import Final
 
 from haops.cluster.spec import Cluster
-from haops.errors import DeadlineExceeded, EnvironmentTrouble
+from haops.errors import BadInput, DeadlineExceeded, EnvironmentTrouble
 from haops.runtime.port import Runtime
 from haops.stores.plan import StepFailed
 from haops.wait import wait_until
@@ -29,19 +30,30 @@ JOB_S: Final = 3600.0
 _POLL_S: Final = 0.3
 _MODE: Final = re.compile(r"^Mode: (\w+)", re.MULTILINE)
 _NONE: Final = "none"
+# A job's name becomes that of its files, and is a word in a shell.
+_JOB: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 # A job outlives the process that asked for it, as the work in the server does; what it printed and
-# its exit code stay in files beside it. One that runs already is joined, not begun again.
-_BEGIN: Final = """
+# its exit code stay in files beside it. One that runs already is joined, not begun again. Its number alone
+# does not tell that it runs: after a restart of the container another process, or a thread, may have it.
+_RUNS: Final = """
+runs() {
+  local words
+  [ -f $job.pid ] && kill -0 "$(cat $job.pid)" 2>/dev/null || return 1
+  mapfile -d '' words 2>/dev/null </proc/"$(cat $job.pid)"/cmdline
+  [[ "${words[*]}" == *job=/tmp/haops* ]]
+}
+"""
+_BEGIN: Final = f"""{_RUNS}
 job=/tmp/haops-$1; shift
-[ -f $job.pid ] && kill -0 "$(cat $job.pid)" 2>/dev/null && exit 0
+runs && exit 0
 rm -f $job.rc
 (nodetool "$@" >$job.log 2>&1; echo $? >$job.rc) </dev/null >/dev/null 2>&1 &
 echo $! >$job.pid
 """
-_LOOK: Final = """
+_LOOK: Final = f"""{_RUNS}
 job=/tmp/haops-$1
-if [ -f $job.pid ] && kill -0 "$(cat $job.pid)" 2>/dev/null; then echo running
+if runs; then echo running
 elif [ -f $job.rc ]; then cat $job.rc
 else echo none; fi
 cat $job.log 2>/dev/null
@@ -70,12 +82,12 @@ class Nodetool:
         self._runtime = runtime
 
     def run(self, node: str, *orders: str) -> str:
-        """Give orders one after the other, and return what was printed.
+        """Give short orders of one word each, one after the other, and return what was printed.
 
         Raises:
             StepFailed: The server refused; in its own words.
         """
-        script = " && ".join(f"nodetool {order}" for order in orders)
+        script = " && ".join(f"nodetool {shlex.quote(order)}" for order in orders)
         code, said = self._runtime.execute(self._cluster, node, ["bash", "-c", script])
         if code:
             raise refused(node, " and ".join(orders), said)
@@ -91,7 +103,14 @@ class Nodetool:
         return found.group(1) if found and not code else None
 
     def begin(self, node: str, job: str, *words: str) -> None:
-        """Start a long order that goes on by itself."""
+        """Start a long order that goes on by itself.
+
+        Raises:
+            BadInput: The job has a name that cannot be a file's.
+            StepFailed: The server refused.
+        """
+        if not _JOB.fullmatch(job):
+            raise BadInput(f"{job!r} cannot be the name of a job", node=node)
         code, said = self._runtime.execute(self._cluster, node, ["bash", "-c", _BEGIN, "_", job, *words])
         if code:
             raise refused(node, " ".join(words), said)
@@ -105,8 +124,11 @@ class Nodetool:
         # The engine at times loses what a short command printed: nothing is no answer.
         return JobView(-1 if first == _NONE else None, rest)
 
-    def finish(self, node: str, job: str, *words: str) -> str:
+    def finish(self, node: str, job: str, *words: str, deadline_s: float = JOB_S) -> str:
         """Start a long order, or join it where it runs, and wait for its end; returns what it printed.
+
+        Args:
+            words: The order; no shell reads them.
 
         Raises:
             StepFailed: The server refused, or was not ready in time; in its own words.
@@ -118,7 +140,7 @@ class Nodetool:
                 lambda: self.look(node, job),
                 lambda view: view.code is not None,
                 what=f"nodetool {order}",
-                deadline_s=JOB_S,
+                deadline_s=deadline_s,
                 interval_s=_POLL_S,
                 describe=lambda view: view.last,
             )

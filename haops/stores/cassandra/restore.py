@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,14 +27,14 @@ from haops.stores.backup import (
 from haops.stores.base import first_line
 from haops.stores.cassandra import schema
 from haops.stores.cassandra.connect import TROUBLE, connect
-from haops.stores.cassandra.course import Course, chart, stages_of
+from haops.stores.cassandra.course import Course, chart, check_wish, stages_of
 from haops.stores.cassandra.loader import Loader, Write, as_it_was
 from haops.stores.cassandra.nodetool import Nodetool
 from haops.stores.cassandra.placement import members
 from haops.stores.cassandra.ring import answers
 from haops.stores.cassandra.rows import Page, Walker, quoted
 from haops.stores.cassandra.schema import Entry, parse_only
-from haops.stores.cassandra.sstables import ROWS, STAGED, STAGING, Stored
+from haops.stores.cassandra.sstables import ROWS, STAGED, Stored, staging
 from haops.stores.cassandra.stream import PageStream
 from haops.stores.cassandra.watched import Counter, watched
 
@@ -51,21 +51,40 @@ def restorer(cluster: Cluster, tools: BackupTools, archive: Archive, wish: Resto
         NotRestorable: The backup, the wish or the target do not allow it; nothing was touched.
         RestoreFailed: A node is down, or the ring broke off.
     """
+    check_wish(wish)
     down = [n.name for n in cluster.servers if not answers(n)]
     if down:
         raise RestoreFailed(
             f"{', '.join(down)} does not answer: every node gets its part of a restore",
             hint=f"bring it back first: haops heal {cluster.name}",
         )
-    try:
-        with ExitStack() as stack:
-            session = stack.enter_context(connect(cluster.servers, timeout_s=_REQUEST_S))
-            release = session.execute(_VERSION).one().release_version
-            theirs = schema.describe(session, sorted(schema.keyspaces(session)))
-            course = chart(archive, parse_only(wish.only), wish, members(cluster), release, theirs)
-            made = CassandraRestorer(cluster, tools, archive, session, course)
-            stack.callback(made.tidy)
+    with _in_our_words(), connect(cluster.servers, timeout_s=_REQUEST_S) as session:
+        release = session.execute(_VERSION).one().release_version
+        theirs = schema.describe(session, sorted(schema.keyspaces(session)))
+        course = chart(archive, parse_only(wish.only), wish, members(cluster), release, theirs)
+        made = CassandraRestorer(cluster, tools, archive, session, course, merge=wish.merge)
+        with _and_then(made.tidy), _in_our_words():
             yield made
+
+
+@contextmanager
+def _and_then(tidy: Callable[[], None]) -> Iterator[None]:
+    """Tidy up at the end; what goes wrong with that is a note on the error that came first, if one did."""
+    try:
+        yield
+    except BaseException as error:
+        try:
+            tidy()
+        except Exception as trouble:
+            error.add_note(f"and its folders could not be removed: {trouble}")
+        raise
+    tidy()
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    try:
+        yield
     except TROUBLE as error:
         raise RestoreFailed("the ring broke off the restore", detail=first_line(error)) from error
     except BackupFailed as error:
@@ -90,7 +109,14 @@ class CassandraRestorer:
     """One restore in progress."""
 
     def __init__(
-        self, cluster: Cluster, tools: BackupTools, archive: Archive, session: Any, course: Course
+        self,
+        cluster: Cluster,
+        tools: BackupTools,
+        archive: Archive,
+        session: Any,
+        course: Course,
+        *,
+        merge: bool = False,
     ) -> None:
         self._cluster = cluster
         self._tools = tools
@@ -98,12 +124,15 @@ class CassandraRestorer:
         self._session = session
         self._course = course
         self._tool = Nodetool(cluster, tools.runtime)
-        self._folder = f"{STAGING}/{archive.id}"
+        self._merge = merge
+        self._folder = staging(archive.id)
+        self._emptied: set[tuple[str, str]] = set()
+        self._staged: set[str] = set()
 
     def tidy(self) -> None:
-        """Remove the staging folders and give them back."""
+        """Remove the folders that this restore staged, and give them back; another's are not touched."""
         for loan in self._tools.loans.open():
-            if loan.setting == STAGED and loan.was == self._folder:
+            if loan.setting == STAGED and loan.was == self._folder and loan.node in self._staged:
                 self._run(loan.node, ["rm", "-rf", self._folder])
                 self._tools.loans.strike(loan)
 
@@ -135,6 +164,7 @@ class CassandraRestorer:
         for name in self._there(theirs):
             verb = "DROP TABLE" if name in other else "TRUNCATE"
             self._session.execute(f"{verb} {_quoted(name)}")
+            self._emptied.add(name)
 
     def stages(self) -> Sequence[Stage]:
         """The schema, each table, and the removal of rows that a node was given too many."""
@@ -155,19 +185,46 @@ class CassandraRestorer:
 
     def _make_schema(self) -> Iterator[Advance]:
         theirs = schema.describe(self._session, sorted(schema.keyspaces(self._session)))
-        if other := schema.differs(self._course.entries, theirs):
+        half = self._half_made(theirs)
+        if other := [e for e in schema.differs(self._course.entries, theirs) if e not in half]:
             names = ", ".join(f"{e.kind} {e.keyspace}.{e.bare}" for e in other)
             raise RestoreFailed(
                 f"the target has these, but defined otherwise: {names}",
                 hint="remove them first: --wipe; or restore into another cluster",
             )
-        lacking = schema.missing(self._course.entries, theirs)
+        if not self._merge:
+            self._remove_removals(theirs)
+        missing = schema.missing(self._course.entries, theirs)
+        lacking = half | {e: schema.statements(schema.without_id(e.cql)) for e in missing}
         done = len(self._course.entries) - len(lacking)
-        for entry in lacking:
-            for statement in schema.statements(schema.without_id(entry.cql)):
+        for entry in (e for e in self._course.entries if e in lacking):
+            for statement in lacking[entry]:
                 self._session.execute(statement)
             done += 1
             yield Advance(done)
+
+    def _half_made(self, theirs: Sequence[Entry]) -> dict[Entry, Iterable[str]]:
+        """Tables whose making broke off, and what they lack; one that has rows is somebody's."""
+        there = {(e.keyspace, e.name): e for e in theirs if e.kind == "table"}
+        found: dict[Entry, Iterable[str]] = {}
+        for entry in self._other_tables(theirs):
+            left = schema.lacking(entry, there[entry.keyspace, entry.name])
+            if left and not self._has_rows((entry.keyspace, entry.bare)):
+                found[entry] = left
+        return found
+
+    def _remove_removals(self, theirs: Sequence[Entry]) -> None:
+        """Empty the tables that will be written, though they show no row.
+
+        Rows that were deleted there have left tombstones, which are newer than the backup's rows: those
+        would be restored and not be seen. Only before anything is written, and not where the
+        restore is to leave what is there.
+        """
+        written = self._course.ways.keys() | self._course.rows.keys()
+        for name in self._there(theirs):
+            if ".".join(name) in written and name not in self._emptied:
+                self._session.execute(f"TRUNCATE {_quoted(name)}")
+                self._emptied.add(name)
 
     def _files(self, name: str, mark: str) -> Iterator[Advance]:
         """Write node after node, and import in one while the next is written."""
@@ -201,6 +258,7 @@ class CassandraRestorer:
     def _stage(self, table: _Table, counter: Counter) -> None:
         """Lay a node's files of a table out on its own disk."""
         self._tools.loans.take(Loan(table.node, STAGED, self._folder))
+        self._staged.add(table.node)
         for source, files in table.folders.items():
             folder = self._place(table, source)
             self._run(table.node, ["rm", "-rf", folder])
@@ -220,11 +278,10 @@ class CassandraRestorer:
     def _import(self, table: _Table) -> None:
         """Let the server take the files; it says nothing of those that it leaves lying because they are damaged."""
         places = [self._place(table, source) for source in table.folders]
-        flags = "" if self._course.ways[f"{table.keyspace}.{table.table}"].in_place else "-t "
+        flags = () if self._course.ways[f"{table.keyspace}.{table.table}"].in_place else ("-t",)
+        words = ("import", *flags, "--", table.keyspace, table.table, *places)
         try:
-            said = self._tool.run(
-                table.node, f"import {flags}-- {table.keyspace} {table.table} {' '.join(places)}"
-            )
+            said = self._tool.finish(table.node, f"import-{table.keyspace}.{table.table}", *words)
         except HaopsError as error:
             raise _not_taken(self._cluster, table, error.detail) from error
         runtime = self._tools.runtime
@@ -235,6 +292,8 @@ class CassandraRestorer:
     def _rows(self, name: str, mark: str) -> Iterator[Advance]:
         part, start = f"{ROWS}{name}", int(mark or 0)
         shape = PageStream(self._archive.read(part)).shape()
+        if shape.name != name:
+            raise RestoreFailed(f"the rows of {name} are those of {shape.name}")
         pages = PageStream(self._archive.read(part, start), start)
         if not start:
             pages.shape()

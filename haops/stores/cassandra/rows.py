@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from blake3 import blake3
@@ -151,6 +151,21 @@ class Row:
     read_ms: int
 
 
+def is_over(ttl: int | None, read_ms: int, now_ms: int) -> bool:
+    """Whether a value that had `ttl` seconds to live at `read_ms` (Unix ms) has no whole second left."""
+    return ttl is not None and ttl <= max(now_ms - read_ms, 0) // 1000
+
+
+def aged(row: Row, now_ms: int) -> Row | None:
+    """A row as it is by now: without the values whose life is over; None if it had others and all are."""
+    if not any(is_over(c.ttl, row.read_ms, now_ms) for c in row.cells):
+        return row
+    cells = tuple(
+        Cell(None, None, c.written) if is_over(c.ttl, row.read_ms, now_ms) else c for c in row.cells
+    )
+    return replace(row, cells=cells) if any(c.value is not None for c in cells) else None
+
+
 def quoted(name: str) -> str:
     """A name as CQL takes it, whatever is in it."""
     return '"' + name.replace('"', '""') + '"'
@@ -208,10 +223,15 @@ def longest(ttl: bytes | None, *, several: bool) -> int | None:
 
 
 class Walker:
-    """Goes through the pages of one table in their order; a partition's static part counts once."""
+    """Goes through the pages of one table in their order; a partition's static part counts once.
 
-    def __init__(self, shape: Shape) -> None:
+    Args:
+        now_ms: Until when the values of `pairs` have aged since they were read, Unix ms; None: not at all.
+    """
+
+    def __init__(self, shape: Shape, now_ms: int | None = None) -> None:
         self._shape = shape
+        self._now_ms = now_ms
         self._partition = len(shape.of_kind("partition_key"))
         self._clustering = len(shape.of_kind("clustering"))
         self._regular = len(shape.of_kind("regular"))
@@ -244,33 +264,45 @@ class Walker:
             middle = _skip(body, at, partition)
             key_end = _skip(body, middle, clustering)
             end = _skip(body, key_end, regular)
+            values: bytes | None = body[key_end:end]
             flags = b""
             if body.startswith(nulls, end):
                 at = end + len(nulls)
             else:
-                flags, at = self._flags(body, end, self._many[ROW])
+                values, flags, at = self._living(body, key_end, end, page.read_ms, ROW)
             at = _skip(body, at, times_end)
-            if not clustering or body[middle : middle + 4] != _NULL:
-                made = blake3(row_seed + body[start:end] + flags).digest(8)
+            if values is not None and (not clustering or body[middle : middle + 4] != _NULL):
+                made = blake3(row_seed + body[start:key_end] + values + flags).digest(8)
                 yield row_prefix + body[start:key_end], int.from_bytes(made, "big")
             if static:
-                digest, at = self._static_part(body, at, body[start:middle])
+                digest, at = self._static_part(body, at, body[start:middle], page.read_ms)
                 if digest is not None:
                     yield static_prefix + body[start:middle], digest
 
-    def _flags(self, body: bytes, at: int, many: tuple[bool, ...]) -> tuple[bytes, int]:
-        found, at = _cells(body, at, len(many))
-        lives = zip(found, many, strict=True)
-        flags = bytes(longest(ttl, several=several) is not None for ttl, several in lives)
-        return flags if any(flags) else b"", at
+    def _living(
+        self, body: bytes, at: int, end: int, read_ms: int, kind: str
+    ) -> tuple[bytes | None, bytes, int]:
+        """The values between `at` and `end` that live still, None if all are over; which expire; the lives' end."""
+        many = self._many[kind]
+        found, after = _cells(body, end, len(many))
+        lives = [longest(ttl, several=several) for ttl, several in zip(found, many, strict=True)]
+        values: bytes | None = body[at:end]
+        if (now := self._now_ms) is not None and any(is_over(ttl, read_ms, now) for ttl in lives):
+            cells, _ = _cells(body, at, len(many))
+            cells = [None if is_over(t, read_ms, now) else v for v, t in zip(cells, lives, strict=True)]
+            lives = [ttl if v is not None else None for v, ttl in zip(cells, lives, strict=True)]
+            values = b"".join(_NULL if v is None else _LENGTH.pack(len(v)) + v for v in cells)
+            values = None if all(v is None for v in cells) else values
+        flags = bytes(ttl is not None for ttl in lives)
+        return values, flags if any(flags) else b"", after
 
-    def _static_part(self, body: bytes, at: int, partition: bytes) -> tuple[int | None, int]:
+    def _static_part(self, body: bytes, at: int, partition: bytes, read_ms: int) -> tuple[int | None, int]:
         _, times = self._extra(self._static)
         end = _skip(body, at, self._static)
-        values, nothing = body[at:end], _NULL * self._static
-        flags, at = self._flags(body, end, self._many[STATIC])
+        nothing = _NULL * self._static
+        values, flags, at = self._living(body, at, end, read_ms, STATIC)
         at = _skip(body, at, times)
-        if partition == self._last or values == nothing:
+        if partition == self._last or values is None or values == nothing:
             return None, at
         self._last = partition
         made = blake3(self._seeds[STATIC] + partition + values + flags).digest(8)

@@ -6,6 +6,7 @@ written into the past, so a side that was mended could never be equal again.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -23,7 +24,7 @@ from haops.stores.cassandra import schema
 from haops.stores.cassandra.connect import TROUBLE
 from haops.stores.cassandra.placement import Span, holder_of, members, pieces, spans
 from haops.stores.cassandra.reader import PIECES, Reader, Way
-from haops.stores.cassandra.rows import ROW, Row, Shape, Walker, joined_key, prefix, split_key
+from haops.stores.cassandra.rows import ROW, Row, Shape, Walker, aged, joined_key, prefix, split_key
 from haops.stores.cassandra.schema import Only
 from haops.stores.cassandra.shown import shown_cells
 from haops.stores.cassandra.sstables import ROWS, UNTIL
@@ -184,7 +185,8 @@ class BackupSide(RowsSide):
     def _pairs(self) -> Iterator[tuple[bytes, int]]:
         for name in self._names:
             stream = PageStream(self._archive.read(f"{ROWS}{name}"))
-            walker = Walker(stream.shape())
+            # What expired since is in no ring any more, and would be told as missing.
+            walker = Walker(stream.shape(), _now_ms())
             for page in stream.pages():
                 yield from walker.pairs(page)
 
@@ -199,7 +201,7 @@ class BackupSide(RowsSide):
         }
 
     def full(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, Shape | None, Row | None]]:
-        """These records as they were; each table is read once."""
+        """These records as they were, without what has expired since; each table is read once."""
         for name in {split_key(key)[0] for key in keys} - set(self._names):
             yield from ((key, None, None) for key in keys if split_key(key)[0] == name)
         for name in self._names:
@@ -210,7 +212,7 @@ class BackupSide(RowsSide):
     def _found(self, name: str, wanted: set[bytes]) -> Iterator[tuple[bytes, Shape | None, Row | None]]:
         stream = PageStream(self._archive.read(f"{ROWS}{name}"))
         shape = stream.shape()
-        walker, keys = Walker(shape), Walker(shape)
+        walker, keys, now_ms = Walker(shape), Walker(shape), _now_ms()
         for page in stream.pages():
             # Keys are cheap to walk; whole rows are made of pages that have a wanted one only.
             here = {key for key, _ in keys.pairs(page)} & wanted
@@ -219,8 +221,12 @@ class BackupSide(RowsSide):
             for row in walker.rows(page):
                 if (key := joined_key(shape, row)) in wanted:
                     wanted.discard(key)
-                    yield key, shape, row
+                    yield key, shape, aged(row, now_ms)
         yield from ((key, shape, None) for key in wanted)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _newest_us(row: Row) -> int:

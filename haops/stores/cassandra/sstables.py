@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from haops.runtime.port import FileFact
-from haops.stores.backup import Form, Part
+from haops.stores.backup import Form, NotRestorable, Part
 from haops.stores.cassandra.schema import PROOF_TABLE, is_users
 
 # Parts of a backup besides the files.
@@ -27,6 +27,10 @@ STAGING: Final = "/var/lib/cassandra/haops-restore"
 _LAST: Final = frozenset({"manifest.json", "schema.cql"})
 # <keyspace>/<table>-<id>/snapshots/<tag>/<file>; what lies deeper belongs to an index, which is built anew.
 _SNAPSHOT: Final = re.compile(r"([^/]+)/([^/]+)-([0-9a-f]{32})/snapshots/([^/]+)/([^/]+)")
+# What of a backup's names goes into paths and orders: the servers themselves allow no more.
+_NODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_STORED: Final = re.compile(r"([^/]+)/(\w+)/(\w+)-[0-9a-f]{32}/(\w[\w.+-]*)", re.ASCII)
+_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _FILE: Final = re.compile(r"([a-z]{2})-[^/]*-(big|bti)-[^/]+")
 
 
@@ -114,15 +118,36 @@ def where(tag: str, part: Part) -> str:
     return f"{DATA}/{keyspace}/{folder}/snapshots/{tag}/{file}"
 
 
-def stored(backup: Sequence[Part]) -> tuple[Stored, ...]:
-    """The SSTable files among a backup's parts."""
+def stored(backup: Sequence[Part], nodes: Collection[str]) -> tuple[Stored, ...]:
+    """The SSTable files among a backup's parts.
+
+    Args:
+        nodes: Those that the backup is of.
+
+    Raises:
+        NotRestorable: A part has a name that no backup of a ring gives it.
+    """
     found = []
     for part in backup:
-        steps = part.name.split("/")
-        if part.form is Form.PHYSICAL and len(steps) == 4:
-            node, keyspace, folder, file = steps
-            found.append(Stored(part.name, node, keyspace, folder.rpartition("-")[0], file, part.size or 0))
+        if part.form is not Form.PHYSICAL or part.name == SCHEMA_PART:
+            continue
+        match = _STORED.fullmatch(part.name)
+        if match is None or match.group(1) not in nodes or not _NODE.fullmatch(match.group(1)):
+            raise NotRestorable(f"the backup has a part that is no file of a table: {part.name!r}")
+        node, keyspace, table, file = match.groups()
+        found.append(Stored(part.name, node, keyspace, table, file, part.size or 0))
     return tuple(found)
+
+
+def staging(backup: str) -> str:
+    """The folder on a node's disk that a restore of this backup fills.
+
+    Raises:
+        NotRestorable: The backup has an id that cannot be a folder's name.
+    """
+    if not _ID.fullmatch(backup) or ".." in backup:
+        raise NotRestorable(f"{backup!r} is no id of a backup")
+    return f"{STAGING}/{backup}"
 
 
 def version_of(release: str) -> tuple[int, int]:

@@ -20,7 +20,6 @@ MANIFEST: Final = "manifest"
 UNTIL: Final = "log-until"
 
 _STAMP: Final = b"#TS:"
-_SEND: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)

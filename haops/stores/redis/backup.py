@@ -11,7 +11,7 @@ from typing import Final
 from haops.cluster.spec import Cluster, Node
 from haops.stores.backup import Backing, BackupFailed, BackupTools, BackupWish, Facts, Form, Part
 from haops.stores.redis.aof import UNTIL
-from haops.stores.redis.borrow import Borrowed, give_back
+from haops.stores.redis.borrow import Borrowed, give_back, giving_back
 from haops.stores.redis.dump import DUMP, take
 from haops.stores.redis.log import KeptLog
 from haops.stores.redis.rdb import HEAD_BYTES, VERSION, notes_of
@@ -63,6 +63,8 @@ class RedisSource:
     def _read_dump(self) -> Iterator[bytes]:
         # The default waits 5 s for further replicas; the wait of whoever takes this dump, only.
         self._borrowed.config(self.node, "repl-diskless-sync-delay", "0")
+        # A repository may take nothing for longer than the 10 s after which the server would hang up.
+        self._borrowed.config(self.node, "repl-timeout", f"{_SILENT_S:.0f}")
         wire = Wire(self.node, _SILENT_S, BackupFailed)
         start = bytearray()
         try:
@@ -106,11 +108,9 @@ class RedisSource:
 def source(cluster: Cluster, tools: BackupTools, wish: BackupWish) -> Iterator[RedisSource]:
     """A backup of a set."""
     opened = RedisSource(cluster, tools, wish)
-    try:
+    with giving_back(opened.end):
         opened.begin()
         yield opened
-    finally:
-        opened.end()
 
 
 BACKING = Backing(source=source, restorer=restorer, give_back=give_back)

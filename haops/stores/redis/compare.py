@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
 from haops.cluster.spec import Cluster
+from haops.errors import BadInput
 from haops.runtime.port import Runtime
 from haops.stores.backup import Archive
 from haops.stores.compare import Comparing, Side
@@ -15,17 +16,24 @@ from haops.stores.redis.sides import BackupSide, CompareFailed, LiveSide
 from haops.stores.redis.who import primary
 
 
+def _prefix(only: str | None) -> bytes:
+    """Raises BadInput for an empty one, which would mean everything."""
+    if only == "":
+        raise BadInput("the prefix is empty", hint="leave --only out to compare everything")
+    return (only or "").encode()
+
+
 @contextmanager
 def side(cluster: Cluster, runtime: Runtime, only: str | None) -> Iterator[Side]:
     """A set, read at its primary; `only` is a prefix of keys."""
-    with closing(LiveSide(primary(cluster, CompareFailed), cluster.name, (only or "").encode())) as opened:
+    with closing(LiveSide(primary(cluster, CompareFailed), cluster.name, _prefix(only))) as opened:
         yield opened
 
 
 @contextmanager
 def of_backup(archive: Archive, only: str | None) -> Iterator[Side]:
     """A backup's dump; `only` is a prefix of keys."""
-    yield BackupSide(archive, (only or "").encode())
+    yield BackupSide(archive, _prefix(only))
 
 
 @contextmanager

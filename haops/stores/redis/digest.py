@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from haops.errors import BadInput
+from haops.stores.compare import readable
 
 KINDS: Final = {"string": b"s", "list": b"l", "set": b"e", "zset": b"z", "hash": b"h", "stream": b"x"}
 OTHER: Final = b"m"
@@ -87,5 +88,5 @@ def place_of(name: bytes) -> Place:
 def show(name: bytes) -> str:
     """A key for people."""
     place = place_of(name)
-    text = place.key.decode("utf-8", errors="backslashreplace")
+    text = readable(place.key)
     return f"{text} (database {place.db})" if place.db else text

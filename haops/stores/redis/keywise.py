@@ -61,7 +61,7 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Commands that may be repeated, the first of which selects the database."""
+    """Commands that may be repeated: those for keys stand behind one that selects the database."""
 
     data: bytes
     count: int
@@ -117,25 +117,27 @@ def put(rdb: Rdb, wire: Wire, skip: int, *, libraries: bool, clock: Clock = REAL
     now = int(time.time() * 1000)
     sender = _Sender(wire, clock)
     batch: list[bytes] = []
-    size, db, seen = 0, 0, 0
+    size, seen = 0, 0
+    selected: int | None = None  # in this batch; each may be sent again by itself
     for item in rdb.items():
         if isinstance(item, Library):
             if libraries:
                 batch.append(pack("FUNCTION", "LOAD", "REPLACE", item.code))
+                size += len(item.code)
             continue
         seen += 1
         if seen <= skip or 0 < item.expires <= now:
             continue
-        if item.db != db or not batch:
-            db = item.db
-            batch.append(pack("SELECT", db))
+        if item.db != selected:
+            selected = item.db
+            batch.append(pack("SELECT", selected))
         one = command(item, rdb.head.version)
         batch.append(one)
         size += len(one)
         if size >= _BATCH:
             if passed := sender.post(_Batch(b"".join(batch), len(batch), Passed(seen, rdb.consumed))):
                 yield passed
-            batch, size = [], 0
+            batch, size, selected = [], 0, None
     last = Passed(seen, rdb.consumed)
     for each in (_Batch(b"".join(batch), len(batch), last), None):
         if passed := sender.post(each):

@@ -68,7 +68,7 @@ class KeptLog:
     def _link(self, wire: Wire, borrowed: Borrowed, home: str) -> Manifest:
         files, name = home + setting(wire, "appenddirname"), setting(wire, "appendfilename")
         kept = home + self._folder
-        borrowed.note(self._node, KEPT, kept)
+        borrowed.note(self._node, KEPT + self._folder, kept)
         self._run("rm", "-rf", kept)  # what a backup of the same name left that was killed
         self._run("mkdir", kept)
         manifest = read_manifest(self._run("cat", f"{files}/{name}.manifest"))

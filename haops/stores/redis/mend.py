@@ -85,8 +85,12 @@ def _copy_anew(replica: Node, first: Node) -> None:
             raise CompareFailed("it is no replica", node=replica.name)
         wire.send(pack("MULTI") + pack("REPLICAOF", "NO", "ONE")
                   + pack("REPLICAOF", first.address, first.port) + pack("EXEC"))  # fmt: skip
-        for _ in range(4):
-            wire.answer()
+        refused = wire.refusal(3)
+        done = wire.answer()
+        errors = [a for a in (done if isinstance(done, list) else [done]) if isinstance(a, Exception)]
+        if refused or errors or not isinstance(done, list):
+            told = refused or "".join(str(e) for e in errors[:1]) or repr(done)
+            raise CompareFailed("it refused to be copied anew", node=replica.name, detail=told)
         wait_until(
             lambda: info(wire, "replication"),
             lambda r: r["role"] == "slave" and r["master_link_status"] == "up",

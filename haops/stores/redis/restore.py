@@ -21,10 +21,11 @@ from haops.stores.backup import (
     Stage,
 )
 from haops.stores.redis.aof import LOG, MANIFEST, UNTIL, Manifest, Replay, read_manifest
-from haops.stores.redis.borrow import UPSTREAM, Borrowed, give_back
+from haops.stores.redis.borrow import UPSTREAM, Borrowed, give_back, giving_back
 from haops.stores.redis.dump import DUMP
 from haops.stores.redis.keyspace import any_key, databases, remove
 from haops.stores.redis.keywise import put
+from haops.stores.redis.marks import Marks, keys_done
 from haops.stores.redis.rdb import NEWEST, VERSION, Rdb
 from haops.stores.redis.standin import StandIn
 from haops.stores.redis.who import primary
@@ -37,6 +38,8 @@ SETTLE: Final = "settle"
 _ANSWER_S: Final = 60.0
 _LOAD_S: Final = 3600.0
 _SETTLE_S: Final = 1800.0
+# With the 10 s of a set's own file it would leave haops where a repository stalls for a moment.
+_REPL_TIMEOUT_S: Final = 120
 # A Sentinel takes a primary that says it is a replica for dead after `down-after` and two of its INFO
 # periods of 10 s (sentinel.c); an hour of loading is not a reason to fail over.
 _PATIENCE_MS: Final = 3_600_000
@@ -63,6 +66,8 @@ class RedisRestorer:
         self._runtime = tools.runtime
         self._archive = archive
         self._wish = wish
+        if wish.only == "":
+            raise NotRestorable("the prefix is empty", hint="leave --only out to restore everything")
         self._only = (wish.only or "").encode()
         self._sizes = {part.name: part.size or 0 for part in archive.parts}
         self._log = self._check_moment()
@@ -94,7 +99,8 @@ class RedisRestorer:
     def _check_version(self) -> None:
         wire = Wire(self._node, _ANSWER_S, RestoreFailed)
         try:
-            server = info(wire, "server")["redis_version"]
+            told_of_it = info(wire, "server")
+            server, self._run_id = told_of_it["redis_version"], told_of_it["run_id"]
         finally:
             wire.close()
         told = self._archive.facts.details.get(VERSION, "")
@@ -133,8 +139,12 @@ class RedisRestorer:
             return (*there, *([f"{libraries} function libraries"] if libraries else []))
 
     def wipe(self) -> None:
-        """Everything, or the keys with the prefix."""
-        if self._wish.merge:
+        """Everything, or the keys with the prefix.
+
+        Nothing before a whole load: the server keeps what it has until it has all of the dump, and
+        the load itself replaces every key and function. So one that breaks off costs no data.
+        """
+        if self._wish.merge or self._doorstep is not None:
             return
         with self._writable() as wire:
             if self._only:
@@ -160,7 +170,11 @@ class RedisRestorer:
             yield wire
 
     def stages(self) -> Sequence[Stage]:
-        """One that brings the data, and one until disk and replicas have it."""
+        """One that brings the data, and one until disk and replicas have it.
+
+        The second is the server's of now: resumed with another one, or after a restart that
+        may have lost the data, it is not known any more, and all begins with the first again.
+        """
         into = f"{self._cluster.name}/{self._node.name}"
         if self._log is not None:
             size = sum(self._sizes[LOG + f] for f in (self._log.base, *self._log.added))
@@ -171,7 +185,10 @@ class RedisRestorer:
             what = f"keys that begin with {self._wish.only}" if self._only else "the dump, key by key,"
             first = Stage(KEYS, f"{what} into {into}", self._sizes[DUMP], "bytes")
         copies = len(self._cluster.servers)
-        return (first, Stage(SETTLE, "disk and replicas have all of it", copies, "copies"))
+        return (
+            first,
+            Stage(f"{SETTLE}:{self._run_id}", "disk and replicas have all of it", copies, "copies"),
+        )
 
     def perform(self, stage: Stage, mark: str) -> Iterator[Advance]:
         """Do a stage. Raises RestoreFailed."""
@@ -180,7 +197,7 @@ class RedisRestorer:
             KEYS: self._keys,
             SETTLE: self._settle,
         }
-        return acts[stage.name](mark)
+        return acts[stage.name.partition(":")[0]](mark)
 
     def _fill(self, _mark: str) -> Iterator[Advance]:
         """From the beginning each time: a server loads all or nothing."""
@@ -188,26 +205,29 @@ class RedisRestorer:
         self._borrowed.patience(_PATIENCE_MS)
         # Off, the server keeps what it has until the whole dump has come, and needs no second memory for it.
         self._borrowed.config(self._node, "repl-diskless-load", "disabled")
+        self._borrowed.config(self._node, "repl-timeout", str(_REPL_TIMEOUT_S))
         standin = StandIn(self._doorstep, self._node.address)
         upstream = self._borrowed.note(self._node, UPSTREAM, "nobody")
         try:
             with self._wire() as wire:
                 wire.ask("REPLICAOF", self._doorstep, standin.port)
                 standin.accept()
-                yield from self._feed(standin)
+                yield from self._feed(standin, wire)
                 _await_loaded(wire, standin, self._node)
                 self._borrowed.back(upstream)
             yield Advance(self.stages()[0].total)
         finally:
             standin.close()
 
-    def _feed(self, standin: StandIn) -> Iterator[Advance]:
+    def _feed(self, standin: StandIn, wire: Wire) -> Iterator[Advance]:
         base = DUMP if self._log is None else LOG + self._log.base
         for sent in standin.snapshot(self._sizes[base], self._archive.read(base)):
             yield Advance(sent)
         if self._log is None:
             return
         assert self._wish.at is not None
+        # It takes nothing while it loads the base, which may be longer than a stand-in waits for a stalled one.
+        _await_loaded(wire, standin, self._node)
         replay = Replay(int(self._wish.at.timestamp()))
         done = self._sizes[base]
         for name in self._log.added:
@@ -220,15 +240,17 @@ class RedisRestorer:
                 break
 
     def _keys(self, mark: str) -> Iterator[Advance]:
-        skip = int(mark) if mark.isdigit() else 0
-        with self._writable() as wire:
+        skip = keys_done(mark, self._run_id)
+        with self._writable() as wire, self._wire() as asked:
+            marks = Marks(asked, self._run_id)
             rdb = Rdb(self._archive.read(DUMP), self._only)
             for passed in put(rdb, wire, skip, libraries=not self._only):
-                yield Advance(passed.size, str(passed.keys))
+                yield Advance(passed.size, marks.after(passed.keys))
 
     def _settle(self, _mark: str) -> Iterator[Advance]:
         """Its own log is rewritten after a full load; until then a crash would bring the old data back."""
         with self._wire() as wire:
+            self._check_same(wire)
             wait_until(
                 lambda: info(wire, "persistence"),
                 on_disk,
@@ -246,9 +268,17 @@ class RedisRestorer:
                 deadline_s=_SETTLE_S,
                 describe=lambda r: f"{caught_up(r, goal)} of {wanted} have acknowledged it",
             )
-        if self._doorstep is not None:
-            self._agree()
+            self._check_same(wire)
+        self._agree()
         yield Advance(1 + wanted)
+
+    def _check_same(self, wire: Wire) -> None:
+        if info(wire, "server")["run_id"] != self._run_id:
+            raise RestoreFailed(
+                "it was restarted meanwhile, and may have lost what was restored",
+                node=self._node.name,
+                hint="go on with --resume: it begins anew",
+            )
 
     def _agree(self) -> None:
         now = primary(self._cluster, RestoreFailed)
@@ -307,7 +337,5 @@ def _utc(moment: datetime | None) -> str:
 def restorer(cluster: Cluster, tools: BackupTools, archive: Archive, wish: RestoreWish) -> Iterator[Restorer]:
     """A restore into a set."""
     opened = RedisRestorer(cluster, tools, archive, wish)
-    try:
+    with giving_back(opened.end):
         yield opened
-    finally:
-        opened.end()

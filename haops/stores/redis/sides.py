@@ -22,7 +22,7 @@ from haops.stores.redis.dump import DUMP
 from haops.stores.redis.keyspace import expiring, pattern
 from haops.stores.redis.lua import DESCRIBE, FIND, LIST, SLICE, SUMS
 from haops.stores.redis.rdb import Entry, Rdb
-from haops.stores.redis.values import preview_of, value_of
+from haops.stores.redis.values import is_over, preview_of, value_of
 from haops.stores.redis.wire import Wire
 
 _ANSWER_S: Final = 60.0
@@ -185,6 +185,8 @@ class LiveSide:
         if name not in KINDS:
             return Record("", "", "", expires)
         body = shown if digest is not None else self._large(key, name, fields=fields)
+        if name == "hash" and not any(body[8:]):
+            return None  # its fields' times are over, and it is about to go
         return _many(name, body, expires)
 
     def saved(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, Saved | None]]:
@@ -225,7 +227,7 @@ def _by_database(names: Sequence[bytes]) -> list[tuple[int, list[bytes]]]:
 
 
 class BackupSide:
-    """A backup's dump. Keys whose time is over by now are not in it: no server would show them."""
+    """A backup's dump. Keys and fields whose time is over by now are not in it: no server would show them."""
 
     moved = 0
 
@@ -250,7 +252,7 @@ class BackupSide:
         now = int(self._clock() * 1000)
         rdb = Rdb(self._archive.read(DUMP), self._only)
         for item in rdb.items():
-            if isinstance(item, Entry) and not 0 < item.expires <= now:
+            if isinstance(item, Entry) and not 0 < item.expires <= now and not is_over(item, now):
                 yield item, rdb.head.version
 
     def _pairs(self) -> Iterator[tuple[bytes, int]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from haops.stores.compare import readable
 from haops.stores.redis.coding import Unreadable, length, string
 from haops.stores.redis.digest import KINDS, OTHER, summed
 from haops.stores.redis.packed import groups_of, intset, listpack, ziplist
@@ -22,6 +23,8 @@ _NAMES: Final = {
     **dict.fromkeys((15, 19, 21), "stream"),
 }
 _PLAIN: Final = 1
+# Hashes whose fields may expire.
+_TIMED: Final = (24, 25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,19 @@ def value_of(entry: Entry, now_ms: int) -> Value:
     return Value(kind, KINDS[kind], body, f"{count} elements")
 
 
+def is_over(entry: Entry, now_ms: int) -> bool:
+    """Whether it is a hash whose fields' times are all over: a server shows no such key. Raises Unreadable."""
+    if entry.kind not in _TIMED:
+        return False
+    # It begins with the earliest time.
+    if int.from_bytes(entry.raw[:8], "little") > now_ms:
+        return False
+    return all(0 < expires <= now_ms for _, _, expires in _hash(entry.raw, entry.kind))
+
+
 def preview_of(value: bytes) -> str:
     """The beginning of a string, for people."""
-    text = value[:_PREVIEW].decode("utf-8", errors="backslashreplace")
-    return text + ("..." if len(value) > _PREVIEW else "")
+    return readable(value[:_PREVIEW]) + ("..." if len(value) > _PREVIEW else "")
 
 
 def _elements(entry: Entry, now_ms: int) -> Iterable[bytes]:

@@ -19,7 +19,7 @@ from haops.cluster.spec import Cluster, Node, StoreName
 from haops.errors import HaopsError
 from haops.runtime.port import Runtime
 from haops.stores.backup import Archive, NotRestorable
-from haops.stores.compare import Comparing, Record, Side, Survey
+from haops.stores.compare import Comparing, Record, Side, Survey, readable
 from haops.stores.gathered import Gathered
 from haops.stores.zookeeper.pipeline import Link
 from haops.stores.zookeeper.reading import ensemble, read_nodes, reading, told_as
@@ -46,7 +46,7 @@ def as_record(node: TreeNode, *, exact: bool) -> Record:
     return Record(
         kind=node.kind.name.lower(),
         value="" if node.data is None else blake3(data).hexdigest(16),
-        preview=data[:_PREVIEW].decode("utf-8", errors="backslashreplace"),
+        preview=readable(data[:_PREVIEW]),
         expires=f"{node.ttl} ms after its last change" if node.ttl else "",
         acl=acl_words(node.acl),
         version=told + history,

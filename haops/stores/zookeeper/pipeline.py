@@ -3,9 +3,9 @@
 kazoo sends one request at a time through two threads and a pipe, knows neither TTL nor container
 nodes in transactions, and picks its server: 2,300 creates/s here. A server answers one session's requests
 in their order, so a plain socket with a window of requests needs no bookkeeping but a queue.
+A thread sends pings, for whoever makes the requests may pause for longer than a session lives.
 
-Source of the format: zookeeper.jute and ClientCnxn of ZooKeeper 3.9. Nothing is sent while nobody asks:
-a session that pauses for longer than its time-out is gone, and the next request says so.
+Source of the format: zookeeper.jute and ClientCnxn of ZooKeeper 3.9.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,10 +25,11 @@ from haops.cluster.spec import Cluster, Node
 from haops.errors import HaopsError
 from haops.stores.base import first_line
 from haops.stores.zookeeper.topology import superuser
-from haops.stores.zookeeper.tree import ROOT, Acl, Kind, Reader, TreeNode, kind_of, pack_acl
+from haops.stores.zookeeper.tree import ROOT, Acl, Kind, Reader, TreeNode, pack_acl
 
 _I32 = struct.Struct(">i")
 _CONNECT = struct.Struct(">iqiq")
+_GRANTED = struct.Struct(">ii")
 _HEADER = struct.Struct(">iqi")
 _STAT = struct.Struct(">qqqqiiiqiiq")
 _OPERATION = struct.Struct(">iBi")
@@ -39,9 +42,10 @@ WINDOW: Final = 64
 
 _CREATE, _DELETE, _EXISTS, _GET, _SET = 1, 2, 3, 4, 5
 _GET_ACL, _SET_ACL, _CHILDREN, _SYNC, _MULTI, _MULTI_READ = 6, 7, 8, 9, 14, 22
-_CREATE_CONTAINER, _CREATE_TTL, _AUTH, _CLOSE = 19, 21, 100, -11
+_CREATE_CONTAINER, _CREATE_TTL, _AUTH, _CLOSE, _PING = 19, 21, 100, -11, 11
 _TTL_FLAG, _CONTAINER_FLAG = 5, 4
 _AUTH_XID: Final = -4
+_PING_XID: Final = -2
 
 
 class Code(IntEnum):
@@ -250,6 +254,8 @@ class Link:
         self.moved = 0
         self._waiting: deque[tuple[int, int]] = deque()
         self._next = 0
+        self._sending = threading.Lock()
+        self._ended = threading.Event()
         try:
             self._socket = socket.create_connection((node.host, node.host_port), timeout=_ANSWER_S)
         except OSError as error:
@@ -258,7 +264,7 @@ class Link:
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._send_frame(_CONNECT.pack(0, 0, _SESSION_MS, 0) + _text(bytes(16)) + b"\0")
-            self._frame()
+            granted_ms = _GRANTED.unpack_from(self._frame())[1]
             login = _I32.pack(0) + _text(b"digest") + _text(superuser(cluster).encode())
             self._send_frame(_I32.pack(_AUTH_XID) + _I32.pack(_AUTH) + login)
             code = _HEADER.unpack_from(self._frame())[2]
@@ -268,6 +274,16 @@ class Link:
             self._file.close()
             self._socket.close()
             raise
+        self._pinger = threading.Thread(target=self._ping, args=(granted_ms / 3000,), daemon=True)
+        self._pinger.start()
+
+    def _ping(self, every_s: float) -> None:
+        # A third of the session's time, as ClientCnxn has it. The answers are passed over by `receive`.
+        while not self._ended.wait(every_s):
+            try:
+                self._send_frame(_I32.pack(_PING_XID) + _I32.pack(_PING))
+            except LinkLost:
+                return  # the next request meets the same, where somebody hears of it
 
     def close(self) -> None:
         """End the session; whatever is under way is no longer waited for."""
@@ -275,6 +291,10 @@ class Link:
             if not self._waiting:
                 self._socket.settimeout(1.0)
                 self.ask(Request(_CLOSE, b""))
+        self._ended.set()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # a ping that waits for room ends with it
+        self._pinger.join()
         self._file.close()
         self._socket.close()
 
@@ -283,11 +303,6 @@ class Link:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def under_way(self) -> int:
-        """Requests without an answer."""
-        return len(self._waiting)
 
     def send(self, request: Request) -> None:
         """Send one; its answer comes after those of all before."""
@@ -298,11 +313,14 @@ class Link:
     def receive(self) -> Reply:
         """The answer to the oldest request without one."""
         xid, kind = self._waiting.popleft()
+        latest = time.monotonic() + _ANSWER_S
         while True:
             frame = self._frame()
             got, _, code = _HEADER.unpack_from(frame)
-            if got >= 0:  # below it are pings and watches, which nobody asked for
+            if got >= 0:  # below it are answers to pings, and watches, which nobody asked for
                 break
+            if time.monotonic() > latest:
+                raise self._lost(f"it answers pings, but no request for {_ANSWER_S:.0f} s")
         if got != xid:
             raise self._lost(f"answer {got} where {xid} was due")
         body = frame[_HEADER.size :]
@@ -343,7 +361,8 @@ class Link:
 
     def _send_frame(self, body: bytes) -> None:
         try:
-            self._socket.sendall(_I32.pack(len(body)) + body)
+            with self._sending:
+                self._socket.sendall(_I32.pack(len(body)) + body)
         except OSError as error:
             raise self._lost(error) from error
 
@@ -379,15 +398,3 @@ def _of_multi(body: bytes, code: int) -> Reply:
         if error not in (Code.OK, Code.ROLLED_BACK):
             return Reply(error, b"", index)
     return Reply(code, b"")
-
-
-def stand_of(path: bytes, data: bytes | None, stat: Stat, acl: Acl) -> TreeNode:
-    """A node as its server told it to a client, which learns of sessions' nodes, but not of containers and TTLs.
-
-    Source: DataNode.copyStat of 3.9 says owner 0 for those; only a snapshot has them.
-    """
-    kind, ttl = kind_of(stat.owner)
-    return TreeNode(
-        path, data, acl, kind, ttl, stat.next, stat.created, stat.changed, stat.children_changed,
-        stat.ctime, stat.mtime, stat.version, stat.aversion,
-    )  # fmt: skip

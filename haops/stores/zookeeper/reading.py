@@ -26,11 +26,10 @@ from haops.stores.zookeeper.pipeline import (
     get,
     get_acl,
     multi_read,
-    stand_of,
 )
 from haops.stores.zookeeper.snapshot_file import SnapshotReader
 from haops.stores.zookeeper.topology import is_observer
-from haops.stores.zookeeper.tree import ROOT, Kind, Torn, TreeNode, is_system, within
+from haops.stores.zookeeper.tree import ROOT, Acl, Kind, Torn, TreeNode, is_system, kind_of, within
 
 # Nodes whose data may be in memory at once: 128 of the largest (1 MB) fit.
 _AT_ONCE: Final = 128
@@ -116,7 +115,7 @@ def read_nodes(link: Link, paths: Iterable[bytes]) -> Iterator[tuple[bytes, Tree
         }
         lists = {p: r.acl() for p, r in link.each(found, get_acl) if _there(link, r.code, p)}
         for path in some:
-            yield path, stand_of(path, *found[path], lists[path]) if path in lists else None
+            yield path, _stand_of(path, *found[path], lists[path]) if path in lists else None
 
 
 def child_paths(link: Link, paths: Iterable[bytes]) -> Iterator[bytes]:
@@ -139,6 +138,18 @@ def _several(
         for path, (code, data, stat, names) in zip(some, reply.parts(), strict=True):
             if _there(link, code, path):
                 yield path, data, stat, names
+
+
+def _stand_of(path: bytes, data: bytes | None, stat: Stat, acl: Acl) -> TreeNode:
+    """A node as its server told it to a client, which learns of sessions' nodes, but not of containers and TTLs.
+
+    Source: DataNode.copyStat of 3.9 says owner 0 for those; only a snapshot has them.
+    """
+    kind, ttl = kind_of(stat.owner)
+    return TreeNode(
+        path, data, acl, kind, ttl, stat.next, stat.created, stat.changed, stat.children_changed,
+        stat.ctime, stat.mtime, stat.version, stat.aversion,
+    )  # fmt: skip
 
 
 def _there(link: Link, code: int, path: bytes) -> bool:

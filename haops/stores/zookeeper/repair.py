@@ -14,8 +14,8 @@ from haops.stores.zookeeper.pipeline import Link
 from haops.stores.zookeeper.readiness import readiness
 from haops.stores.zookeeper.reading import chunks, ensemble, told_as
 from haops.stores.zookeeper.topology import voters
-from haops.stores.zookeeper.tree import ROOT, TreeNode
-from haops.stores.zookeeper.writing import CannotBecome, adjust, raise_suffixes, remove_one
+from haops.stores.zookeeper.tree import ROOT, TreeNode, parent
+from haops.stores.zookeeper.writing import CannotBecome, adjust, have_parents, raise_suffixes, remove_one
 from haops.wait import wait_until
 
 _FAILED: Final = "the ensemble did not take the repair"
@@ -43,6 +43,9 @@ def mend(first: Side, second: Side, keys: Sequence[bytes]) -> Iterator[int]:
     A next suffix that is lower is raised; one that is higher stays, for nothing lowers it but making the
     node anew under its clients. Too high harms nobody; too low would give one name to two children.
 
+    The paths may be a part of all that differ: what is missing above one is made first, and what must
+    go but has children stays for a pass that has those too.
+
     Raises:
         RestoreFailed: The ensemble refuses, or a node is another kind there and has children.
         BadInput: The second side is no cluster.
@@ -51,26 +54,42 @@ def mend(first: Side, second: Side, keys: Sequence[bytes]) -> Iterator[int]:
         raise BadInput(f"{second.label} cannot be changed", hint="name a cluster as the side to repair")
     truth, target = cast(_Truth, first), cast(_Target, second)
     leader = ensemble(target.cluster).leader
+    asked = frozenset(keys)
     done = 0
     try:
         with told_as(RestoreFailed, _FAILED), Link(target.cluster, leader) as link:
-            for some in chunks(truth.fetch(keys), _SLICE):
-                _write(link, target, [n for _, n in some if n is not None])
-                for path in (p for p, n in some if n is None):
+            for some in chunks(truth.fetch(_with_ancestors(asked)), _SLICE):
+                _write(link, target, [n for _, n in some if n is not None], asked)
+                for path in (p for p, n in some if n is None and p in asked):
                     remove_one(link, path)
-                done += len(some)
+                done += sum(p in asked for p, _ in some)
                 yield done
     except CannotBecome as error:
         raise RestoreFailed(error.message, node=error.node, detail=error.detail, hint=error.hint) from error
 
 
-def _write(link: Link, target: _Target, nodes: Sequence[TreeNode]) -> None:
+def _with_ancestors(keys: frozenset[bytes]) -> frozenset[bytes]:
+    found = set(keys)
+    for path in keys:
+        while (path := parent(path)) != ROOT and path not in found:
+            found.add(path)
+    return frozenset(found)
+
+
+def _write(link: Link, target: _Target, nodes: Sequence[TreeNode], asked: frozenset[bytes]) -> None:
+    """Write those that were asked for, and of the others, which are above them, what is missing."""
     if not nodes:
         return
     there = dict(target.fetch([n.path for n in nodes]))
-    anew = frozenset(n.path for n in nodes if _must_go(there.get(n.path), n))
-    adjust(link, nodes, anew)
-    for _ in raise_suffixes(link, nodes):
+    due = [n for n in nodes if n.path in asked or there.get(n.path) is None]
+    anew = frozenset(n.path for n in due if _must_go(there.get(n.path), n))
+    coming = {n.path for n in nodes}
+    missing = [n.path for n in due if there.get(n.path) is None]
+    # The truth may be read from a path down only: what is above that is nowhere to be had.
+    have_parents(link, [p for p in missing if parent(p) not in coming])
+    adjust(link, due, anew)
+    # A node that is new above the others has more children to come: its turn is when it is asked for.
+    for _ in raise_suffixes(link, [n for n in due if n.path in asked]):
         pass
 
 

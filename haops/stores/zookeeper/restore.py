@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from haops.cluster.spec import Cluster, StoreName
@@ -137,9 +137,12 @@ class TreeRestorer:
             RestoreFailed: A server refused or went away.
         """
         skipped = int(mark or "0")
-        nodes = islice(selected(self._archive, self._only), skipped, None)
         try:
-            with told_as(RestoreFailed, _FAILED), self._link() as link:
+            with ExitStack() as opened:
+                opened.enter_context(told_as(RestoreFailed, _FAILED))
+                # To a late mark it is a long way: no session waits for it.
+                nodes = _begun(islice(selected(self._archive, self._only), skipped, None))
+                link = opened.enter_context(self._link())
                 if stage.name == _NODES:
                     ensure_parents(link, self._only)
                     for done in create_all(link, nodes):
@@ -165,6 +168,11 @@ class TreeRestorer:
             return Link(self._cluster, ensemble(self._cluster).leader)
         except ClusterUnhealthy as error:
             raise RestoreFailed(error.message, hint=error.hint) from error
+
+
+def _begun(nodes: Iterator[TreeNode]) -> Iterator[TreeNode]:
+    """The same nodes, the first of which has been read."""
+    return chain(list(islice(nodes, 1)), nodes)
 
 
 def _measured(archive: Archive, only: bytes) -> Extent:

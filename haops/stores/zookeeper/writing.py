@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Final
 
 from haops.errors import HaopsError
@@ -30,6 +31,8 @@ _PAIRS: Final = 500
 _ATTEMPTS: Final = 3
 # A child that comes and goes within one transaction: nobody ever sees it.
 _PASSING: Final = b"/.haops-next-suffix"
+# Kinds that the ensemble removes by itself, maybe between one request and the next.
+_PASSING_KINDS: Final = frozenset({Kind.CONTAINER, Kind.TTL})
 # What a transaction meets that was done before, or whose parent's transaction met that.
 _DONE_BEFORE: Final = frozenset({Code.NODE_EXISTS, Code.NO_NODE})
 
@@ -169,6 +172,17 @@ def _all_well(link: Link, requests: Iterable[Request]) -> int:
     return count
 
 
+def have_parents(link: Link, paths: Iterable[bytes]) -> None:
+    """Make what is missing above any of these, which are all missing themselves."""
+    above = {parent(p): p for p in paths}
+    asked = list(link.each(sorted(above), exists))
+    for path, reply in asked:
+        if reply.code == Code.NO_NODE:
+            ensure_parents(link, above[path])
+        elif reply.code:
+            raise Refused(link.node, reply.code, path=path)
+
+
 def ensure_parents(link: Link, path: bytes) -> None:
     """Make the nodes above `path` that are missing: plain, without data."""
     above = []
@@ -185,29 +199,40 @@ def raise_suffixes(link: Link, nodes: Iterable[TreeNode]) -> Iterator[tuple[int,
     """Have the next sequential child of each node get the suffix that it gets here, or a higher one.
 
     No request sets the counter: each create of a child raises it by one (PrepRequestProcessor), so
-    children come and go, unseen, 500 in a transaction. Yields (nodes looked at, suffixes raised).
+    children come and go, unseen, 500 in a transaction. A container or TTL node that is gone by now is
+    passed over. Yields (nodes looked at, suffixes raised).
+
+    Raises:
+        Refused: The server refuses one.
     """
     looked = raised = 0
     for some in chunks(nodes, _NODES):
         asked = list(link.each([n for n in some if n.next > 0], lambda n: exists(n.path)))
         for node, reply in asked:
+            if reply.code == Code.NO_NODE and node.kind in _PASSING_KINDS:
+                continue
             if reply.code:
                 raise Refused(link.node, reply.code, path=node.path)
             missing = node.next - reply.stat().next
-            for step in _raise(link, node.path, missing):
+            for step in _raise(link, node, missing):
                 raised += step
                 yield looked, raised
         looked += len(some)
         yield looked, raised
 
 
-def _raise(link: Link, path: bytes, missing: int) -> Iterator[int]:
-    passing = path.rstrip(b"/") + _PASSING
+def _raise(link: Link, node: TreeNode, missing: int) -> Iterator[int]:
+    passing = node.path.rstrip(b"/") + _PASSING
     child = TreeNode(passing, b"", OPEN, Kind.PERSISTENT, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     pair = [create(child), delete(passing)]
     most = min(_PAIRS, _BYTES // sum(len(r.body) + 9 for r in pair))
+    gone = False
     counts = (min(most, missing - done) for done in range(0, missing, most))
-    for count, reply in link.each(counts, lambda n: multi(pair * n), window=_WINDOW):
+    wanted = takewhile(lambda _: not gone, counts)
+    for count, reply in link.each(wanted, lambda n: multi(pair * n), window=_WINDOW):
+        if reply.code == Code.NO_NODE and node.kind in _PASSING_KINDS:
+            gone = True
+            continue
         if reply.code:
             raise Refused(link.node, reply.code, path=passing)
         yield count
@@ -253,7 +278,11 @@ def _remove(link: Link, paths: Iterable[bytes]) -> int:
 
 
 def remove_one(link: Link, path: bytes) -> None:
-    """Remove a node that has no children; one that is gone already is fine."""
+    """Remove a node unless it has children; one that is gone already is fine.
+
+    Raises:
+        Refused: The server refuses.
+    """
     code = link.ask(delete(path)).code
-    if code not in (Code.OK, Code.NO_NODE):
+    if code not in (Code.OK, Code.NO_NODE, Code.NOT_EMPTY):
         raise Refused(link.node, code, path=path)

@@ -12,10 +12,12 @@ from haops.backup import chunks
 from haops.backup.archive import ArchiveReader
 from haops.backup.catalogue import BackupState, entries
 from haops.backup.create import HEARTBEAT_S, BackupOrder, Progress, create
+from haops.backup.manifest import Checked
 from haops.backup.repository import CHUNKS, NoRepository, default_repository, open_repository
 from haops.backup.storage import StorageTrouble, trouble
+from haops.control.half_restored import HalfRestored, RestoreFile
 from haops.errors import BadInput, Busy
-from haops.stores.backup import BackupFailed
+from haops.stores.backup import BackupFailed, RestoreWish
 from haops.wait import Clock
 
 from ...backup_fakes import NOW, Died, FakeSource
@@ -248,3 +250,62 @@ def test_small_parts_are_kept_while_later_ones_are_read(shop: Shop) -> None:
     made = shop.make()
     assert [part.name for part in made.parts] == list(shop.source.content)
     assert shop.verify().ok
+
+
+def test_a_backup_that_a_check_found_bad_is_not_built_upon(shop: Shop) -> None:
+    shop.use(replace(shop.source, stamps=dict.fromkeys(shop.source.content, "1")))
+    first = shop.make()
+    second = shop.make()
+    repository = open_repository(shop.storage)
+    repository.note_checked(second.id, Checked("full", NOW, ok=False))
+    later = shop.use(replace(shop.source, read_parts=[]))
+    shop.make()
+    assert later.read_parts == []  # the first is good
+    for backup in entries(repository):
+        repository.note_checked(backup.id, Checked("full", NOW, ok=False))
+    shop.make()
+    assert later.read_parts == list(shop.source.content)
+    assert first.id != second.id
+
+
+def test_a_backup_that_begins_anew_takes_nothing_over(shop: Shop) -> None:
+    shop.use(replace(shop.source, stamps=dict.fromkeys(shop.source.content, "1")))
+    shop.make()
+    later = shop.use(replace(shop.source, read_parts=[]))
+    made = shop.make(fresh=True)
+    assert later.read_parts == list(shop.source.content)
+    assert made.new == 0
+
+
+def test_what_is_half_restored_is_not_backed_up(shop: Shop) -> None:
+    file = RestoreFile(shop.haops.state.cluster_dir("redis"))
+    file.write(HalfRestored("20260101T000000Z-redis", "", RestoreWish(), "2026-01-01T00:00:00+00:00"))
+    with pytest.raises(Busy, match="20260101T000000Z-redis") as caught:
+        shop.make()
+    assert "--wipe" in str(caught.value)
+    assert shop.source.wishes == []
+    file.clear()
+    shop.make()
+
+
+def test_chunks_that_vanish_at_the_last_moment_take_the_completeness_back(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.use(replace(shop.source, stamps=dict.fromkeys(shop.source.content, "1")))
+    put = shop.storage.put
+
+    def vanish(key: str, content: bytes) -> None:
+        put(key, content)
+        if key.endswith("manifest.json"):
+            shop.storage.delete(next(k for k in shop.storage.objects if k.startswith(CHUNKS)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.storage, "put", vanish)
+        with pytest.raises(BackupFailed, match="were removed while it was made"):
+            shop.make()
+    assert states(shop) == [BackupState.INCOMPLETE]
+    later = shop.use(replace(shop.source, read_parts=[]))
+    made = shop.make()
+    assert len(later.read_parts) == 1  # the rest of it was kept
+    assert states(shop) == [BackupState.COMPLETE]
+    assert shop.verify(made.id).ok

@@ -8,13 +8,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from haops.backup.archive import ArchiveReader
+from haops.backup.archive import ArchiveReader, open_archive
 from haops.backup.catalogue import BackupState, complete, entries
 from haops.backup.documents import Damaged, TooNew, dump
+from haops.backup.manifest import Checked
 from haops.backup.repository import CHUNKS, open_repository
 from haops.backup.verify import Depth
 from haops.errors import HaopsError
 
+from ...backup_fakes import NOW
 from .conftest import Shop
 
 Harm = Callable[[bytes, int], bytes | None]
@@ -176,3 +178,70 @@ def test_a_document_that_says_the_same_in_other_bytes_is_noticed(shop: Shop) -> 
     shop.storage.put(key, shop.storage.get(key) + b"\n")
     with pytest.raises(Damaged):
         open_repository(shop.storage).manifest(made.id)
+
+
+@pytest.mark.parametrize("harm", [cut_off, lose])
+def test_a_backup_that_is_not_all_there_is_not_opened(shop: Shop, harm: Harm) -> None:
+    made = shop.make()
+    assert open_archive(open_repository(shop.storage), made.id).id == made.id
+    for key in list(shop.storage.objects):
+        if key == f"backups/{made.id}/manifest.json" or key == "haops-repo.json":
+            continue
+        with pytest.raises(Damaged, match=r"not whole|missing|damaged"):
+            open_archive(open_repository(harmed(shop, key, harm, 60).storage), made.id)
+
+
+def test_a_manifest_that_is_not_the_sealed_one_is_not_opened(shop: Shop) -> None:
+    from dataclasses import replace
+
+    made = shop.make()
+    shop.storage.put(f"backups/{made.id}/manifest.json", dump(replace(made, parts=made.parts[1:])))
+    with pytest.raises(Damaged, match="not the one that was sealed"):
+        open_archive(open_repository(shop.storage), made.id)
+
+
+def test_a_whole_chunk_of_another_length_is_no_damage(shop: Shop) -> None:
+    from haops.backup import chunks
+
+    made = shop.make()
+    plain = shop.source.content["zeros"][: made.parts[3].chunks[0].size]
+    name = chunks.name_of(plain)
+    head = bytes([0])
+    stored = b"HAOPSC1\n" + head + chunks._digest(name, head, plain) + plain
+    shop.storage.put(f"{CHUNKS}{name[:2]}/{name}", stored)
+    archive = open_archive(open_repository(shop.storage), made.id)
+    assert b"".join(archive.read("zeros")) == shop.source.content["zeros"]
+    assert all(shop.verify(made.id, depth).ok for depth in Depth)
+
+
+@pytest.mark.parametrize(
+    ("failed", "then", "stands"),
+    [
+        ("full", "listing", True),
+        ("full", "sample", True),
+        ("sample", "listing", True),
+        ("restore", "sample", True),
+        ("restore", "full", False),
+        ("full", "restore", False),
+        ("listing", "listing", False),
+        ("listing", "full", False),
+    ],
+)
+def test_looking_at_less_does_not_wash_a_failure_off(
+    shop: Shop, failed: str, then: str, stands: bool
+) -> None:
+    made = shop.make()
+    repository = open_repository(shop.storage)
+    repository.note_checked(made.id, Checked(failed, NOW, ok=False))
+    assert repository.note_checked(made.id, Checked(then, NOW, ok=True)) is not stands
+    found = repository.checked(made.id)
+    assert found is not None
+    assert (found.depth, found.ok) == ((failed, False) if stands else (then, True))
+    assert repository.note_checked(made.id, Checked("listing", NOW, ok=False))
+
+
+def test_a_verification_says_that_a_deeper_failure_stands(shop: Shop) -> None:
+    made = shop.make()
+    open_repository(shop.storage).note_checked(made.id, Checked("restore", NOW, ok=False))
+    assert "still stands" in shop.verify(made.id, Depth.LISTING).note
+    assert shop.verify(made.id, Depth.FULL).note == ""

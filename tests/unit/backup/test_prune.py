@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from haops.backup import prune as pruning
 from haops.backup.catalogue import BackupState, entries, find
+from haops.backup.manifest import Checked
 from haops.backup.prune import PruneOrder, prune
 from haops.backup.repository import CHUNKS, open_repository
 from haops.backup.retention import Point, Rules, decide
@@ -20,7 +22,10 @@ from .conftest import CHUNK, Shop, noise
 
 moments = st.datetimes(datetime(2019, 12, 20), datetime(2026, 3, 1)).map(lambda d: d.replace(tzinfo=UTC))
 points = st.lists(st.tuples(st.sampled_from("ab"), moments), max_size=25).map(
-    lambda found: [Point(f"{n}", ("owner", c), at) for n, (c, at) in enumerate(found)]
+    lambda found: [
+        Point(f"{n}", ("owner", c), at, ("held",) if at.minute % 7 == 0 else ())
+        for n, (c, at) in enumerate(found)
+    ]
 )
 counts = st.integers(0, 5)
 rules = st.builds(
@@ -40,6 +45,7 @@ def test_every_backup_either_stays_for_a_reason_or_goes(found: list[Point], rule
     assert decision.keep.keys() | set(decision.forget) == {p.id for p in found}
     assert not decision.keep.keys() & set(decision.forget)
     assert all(decision.keep.values())
+    assert {p.id for p in found if p.held} == {i for i, why in decision.keep.items() if "held" in why}
 
 
 @given(points, rules)
@@ -211,3 +217,108 @@ def test_backups_are_found_by_id_beginning_and_latest(shop: Shop, history: list[
 def test_the_latest_is_a_complete_one(shop: Shop, history: list[str]) -> None:
     cut_off(shop, NOW)
     assert find(open_repository(shop.storage), "latest").id == history[2]
+
+
+def test_a_backup_that_is_being_restored_stays_and_says_into_what(shop: Shop, history: list[str]) -> None:
+    repository = open_repository(shop.storage)
+    repository.lease(history[0], "other")
+    said = prune(repository, order(dry_run=True))
+    pruned = prune(repository, order())
+    assert said == pruned
+    assert pruned.decision.forget == (history[1],)
+    assert pruned.decision.keep[history[0]] == ("being restored into other",)
+    assert shop.verify(history[0]).ok
+    repository.end_lease(history[0], "other")
+    repository.end_lease(history[0], "other")
+    assert prune(repository, order()).decision.forget == (history[0],)
+
+
+def test_a_restore_that_begins_while_its_backup_is_removed_keeps_it_or_is_told(
+    shop: Shop, history: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = open_repository(shop.storage)
+    folder = repository.folders()[history[0]]
+    put = shop.storage.put
+
+    def race(key: str, content: bytes) -> None:
+        put(key, content)
+        if key.endswith("forgotten.json"):
+            put(f"backups/{history[0]}/restoring-other.json", b"{}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.storage, "put", race)
+        pruned = prune(repository, order())
+    assert pruned.decision.forget == (history[1],)
+    assert "being restored into other" in pruned.decision.keep[history[0]]
+    assert shop.verify(history[0]).ok
+    repository.end_lease(history[0], "other")
+    assert repository.forget(folder)
+    with pytest.raises(BadInput, match="was removed"):
+        repository.lease(history[0], "other")
+    assert not any(history[0] in key for key in shop.storage.objects)
+
+
+def test_a_lease_alone_is_no_backup_and_goes(shop: Shop, history: list[str]) -> None:
+    shop.storage.put("backups/20260101T000000Z-redis/restoring-other.json", b"{}")
+    repository = open_repository(shop.storage)
+    assert len(entries(repository)) == 3
+    prune(repository, order())
+    assert not any("restoring" in key for key in shop.storage.objects)
+
+
+def test_a_backup_whose_verification_failed_fills_no_rule_and_stays(shop: Shop, history: list[str]) -> None:
+    repository = open_repository(shop.storage)
+    repository.note_checked(history[2], Checked("full", NOW, ok=False))
+    pruned = prune(repository, order())
+    assert pruned.decision.keep[history[2]] == ("its verification failed",)
+    assert "newest" in pruned.decision.keep[history[1]]
+    assert pruned.decision.forget == (history[0],)
+    assert shop.verify(history[2]).ok
+    assert prune(repository, order()).decision.forget == (history[1],)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_pruning_stops_where_somebody_begins_a_backup_meanwhile(
+    shop: Shop, history: list[str], monkeypatch: pytest.MonkeyPatch, resumed: bool
+) -> None:
+    monkeypatch.setattr(pruning, "_BATCH", 4)
+    if resumed:
+        cut_off(shop, NOW - timedelta(hours=5))
+    shop.storage.clock = lambda: NOW - timedelta(hours=2)
+    for number in range(10):
+        shop.storage.put(f"{CHUNKS}00/{number:064}", b"nobody needs it")
+    delete = shop.storage.delete
+
+    def begun(key: str) -> None:
+        delete(key)
+        if key.startswith(CHUNKS):
+            folder = max(k.split("/")[1] for k in shop.storage.objects if "begun" in k) if resumed else "new"
+            shop.storage.clock = lambda: NOW
+            shop.storage.put(f"backups/{folder}/{'begun' if resumed else 'manifest'}.json", b"{}")
+
+    monkeypatch.setattr(shop.storage, "delete", begun)
+    pruned = prune(open_repository(shop.storage), order())
+    assert pruned.chunks == 4
+    assert "begun meanwhile" in pruned.chunks_stay
+
+
+def test_files_that_lie_beside_the_backups_are_passed_over(shop: Shop, history: list[str]) -> None:
+    shop.storage.put("backups/.DS_Store", b"?")
+    found = entries(open_repository(shop.storage))
+    assert [e.id for e in found] == history
+    assert prune(open_repository(shop.storage), order(damaged=True)).chunks_stay == ""
+    assert shop.storage.size("backups/.DS_Store") is not None
+
+
+def test_a_catalogue_of_many_backups_holds_no_chunks(shop: Shop, history: list[str]) -> None:
+    import pickle
+
+    repository = open_repository(shop.storage)
+    few = [len(pickle.dumps(e)) for e in entries(repository)]
+    shop.moment = NOW
+    shop.use(replace(shop.source.changed(**{"data/big": noise(60 * CHUNK, 5)}), latest=NOW))
+    made = shop.make()
+    assert len(list(made.chunks())) > 60
+    many = entries(repository)[-1]
+    assert len(pickle.dumps(many)) < max(few) + 50
+    assert (many.summary and (many.summary.bytes, many.summary.stored)) == (made.bytes, made.stored)

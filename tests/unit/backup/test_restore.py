@@ -20,6 +20,7 @@ from haops.cluster.spec import Cluster, StoreName
 from haops.control.half_restored import HalfRestored, RestoreFile
 from haops.control.journal import Journal, Outcome
 from haops.control.lifecycle import Lifecycle
+from haops.control.loans import give_back_loans
 from haops.errors import BadInput, Busy, StateDamaged
 from haops.runtime.port import Runtime
 from haops.stores import load
@@ -49,9 +50,16 @@ class FakeArchive:
     store: StoreName = StoreName.REDIS
     facts: Facts = field(default_factory=lambda: Facts("8.0", "x:1", datetime(2025, 1, 2, tzinfo=UTC)))
     parts: Sequence[Part] = ()
+    leases: set[str] = field(default_factory=set)
 
     def read(self, name: str, start: int = 0) -> Iterator[bytes]:
         yield b""
+
+    def lease(self, cluster: str) -> None:
+        self.leases.add(cluster)
+
+    def end_lease(self, cluster: str) -> None:
+        self.leases.discard(cluster)
 
 
 @dataclass
@@ -146,8 +154,10 @@ def test_an_empty_cluster_is_filled_stage_by_stage(
 
 def test_what_is_there_is_never_touched_unasked(haops: Lifecycle, cluster: Cluster, server: Server) -> None:
     server.has = {"theirs": 1}
+    archive = FakeArchive()
     with pytest.raises(NotEmpty, match="not empty") as caught:
-        restore(haops, cluster, FakeArchive(), RestoreOrder())
+        restore(haops, cluster, archive, RestoreOrder())
+    assert archive.leases == set()
     assert caught.value.detail == "1 keys"
     assert (server.has, half(haops, cluster)) == ({"theirs": 1}, None)
     assert Journal(haops.state.cluster_dir("redis")).read() == ()
@@ -286,6 +296,89 @@ def test_a_record_that_cannot_be_read_says_where_and_how_to_go_on(
     assert server.has == WHOLE
 
 
+def test_a_resumed_restore_wipes_only_if_that_was_asked_for_when_it_began(
+    haops: Lifecycle, cluster: Cluster, server: Server
+) -> None:
+    server.dies_after = 0
+    with pytest.raises(KeyboardInterrupt):
+        restore(haops, cluster, FakeArchive(), RestoreOrder())
+    kept = half(haops, cluster)
+    assert kept is not None
+    RestoreFile(haops.state.cluster_dir("redis")).write(replace(kept, wiped=False))
+    server.has, server.dies_after = {"written since": 1}, None
+    with pytest.raises(NotEmpty):
+        restore(haops, cluster, FakeArchive(), RestoreOrder(resume=True))
+    assert server.has == {"written since": 1}
+    RestoreFile(haops.state.cluster_dir("redis")).write(replace(kept, wiped=False, wipe=True))
+    restore(haops, cluster, FakeArchive(), RestoreOrder(resume=True))
+    assert server.has == WHOLE
+
+
+def test_a_backup_is_kept_from_pruning_until_its_restore_is_complete(
+    haops: Lifecycle, cluster: Cluster, server: Server
+) -> None:
+    archive = FakeArchive()
+    server.dies_after = 3
+    with pytest.raises(KeyboardInterrupt):
+        restore(haops, cluster, archive, RestoreOrder())
+    assert archive.leases == {"redis"}
+    server.dies_after = None
+    restore(haops, cluster, archive, RestoreOrder(resume=True))
+    assert archive.leases == set()
+
+
+def test_no_backup_is_made_of_a_cluster_while_it_is_restored(
+    haops: Lifecycle, cluster: Cluster, server: Server
+) -> None:
+    with haops.state.lock("redis", "backup", part="backup"), pytest.raises(Busy):
+        restore(haops, cluster, FakeArchive(), RestoreOrder())
+    assert server.writes == 0
+
+
+def test_the_command_that_finishes_it_is_told_whole(haops: Lifecycle, cluster: Cluster) -> None:
+    wish = RestoreWish("my key", datetime(2025, 1, 1, tzinfo=UTC), merge=True)
+    assert (
+        HalfRestored("b1", "s3://x/y", wish, "now")
+        .words("redis")
+        .endswith(
+            "haops restore b1 --to redis --resume --repo s3://x/y "
+            "--only 'my key' --at 2025-01-01T00:00:00+00:00 --merge"
+        )
+    )
+
+
+def test_heal_leaves_a_running_backup_what_it_has_borrowed(
+    haops: Lifecycle, cluster: Cluster, server: Server
+) -> None:
+    loans = Loans(haops.state.cluster_dir("redis"))
+    loans.take(Loan("redis-2", "a", "1"))
+    with haops.state.lock("redis", "backup", part="backup"):
+        assert haops.heal(cluster) == ()
+    assert loans.open() == (Loan("redis-2", "a", "1"),)
+
+
+def test_loans_go_back_last_first_and_one_that_cannot_does_not_keep_the_others(
+    haops: Lifecycle, cluster: Cluster, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loans = Loans(haops.state.cluster_dir("redis"))
+    for setting in ("first", "second", "third"):
+        loans.take(Loan("redis-1", setting, "1"))
+    asked: list[str] = []
+
+    def give_back(cluster: Cluster, runtime: Runtime, loan: Loan) -> str:
+        asked.append(loan.setting)
+        if loan.setting == "second":
+            raise RestoreFailed("it is down", node="redis-1")
+        return ""
+
+    backing = Backing(None, None, give_back)  # type: ignore[arg-type]
+    monkeypatch.setattr("haops.control.loans.load_backing", lambda store: backing)
+    with pytest.raises(RestoreFailed):
+        give_back_loans(cluster, haops.runtime, loans)
+    assert asked == ["third", "second", "first"]
+    assert [k.setting for k in loans.open()] == ["second"]
+
+
 def test_a_record_survives_its_round_trip(haops: Lifecycle, cluster: Cluster) -> None:
     file = RestoreFile(haops.state.cluster_dir("redis"))
     kept = HalfRestored(
@@ -293,10 +386,11 @@ def test_a_record_survives_its_round_trip(haops: Lifecycle, cluster: Cluster) ->
         "s3://x",
         RestoreWish("k", datetime(2025, 1, 1, tzinfo=UTC), merge=True),
         "now",
-        True,
-        "one",
-        "m",
-        7,
+        wipe=True,
+        wiped=True,
+        stage="one",
+        mark="m",
+        done=7,
     )
     file.write(kept)
     assert file.read() == kept

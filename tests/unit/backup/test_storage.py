@@ -17,7 +17,7 @@ from haops.backup.repository import open_storage
 from haops.backup.storage import LocalStorage, ObjectMissing, Storage, StorageTrouble
 from haops.errors import BadInput, EnvironmentTrouble
 
-from .conftest import Shop
+from .conftest import CHUNK, Shop
 
 
 @pytest.fixture(params=["folder", "memory", "objects in a folder"])
@@ -217,3 +217,55 @@ def test_a_backup_goes_into_an_object_store_and_comes_out_whole(shop: Shop) -> N
     archive = open_archive(open_repository(storage), made.id)
     assert {p.name: b"".join(archive.read(p.name)) for p in archive.parts} == shop.source.content
     assert shop.make(storage).new == 0
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_chunk_of_a_wrong_length_in_an_object_store_is_put_anew(shop: Shop, encrypted: bool) -> None:
+    import pyrage
+
+    from haops.backup.archive import open_archive
+    from haops.backup.keys import Identities
+    from haops.backup.repository import CHUNKS, open_repository
+
+    key = pyrage.x25519.Identity.generate()
+    recipients = [str(key.to_public())] if encrypted else []
+    storage = ObjectStorage(MemoryStore(), "s3://bucket")
+    first = shop.make(storage, recipients=recipients)
+    for found in list(storage.entries(CHUNKS)):
+        storage.put(found.key, storage.get(found.key)[: found.size // 3])
+    shop.make(storage, recipients=recipients)
+    archive = open_archive(open_repository(storage), first.id, Identities([key]))
+    assert {p.name: b"".join(archive.read(p.name)) for p in archive.parts} == shop.source.content
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_large_chunks_in_an_object_store_are_not_read_to_be_leant_on(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, encrypted: bool
+) -> None:
+    import pyrage
+
+    recipients = [str(pyrage.x25519.Identity.generate().to_public())] if encrypted else []
+    storage = ObjectStorage(MemoryStore(), "s3://bucket")
+    shop.make(storage, recipients=recipients)
+    read: list[str] = []
+    get = storage.get
+    monkeypatch.setattr(storage, "get", lambda key: (read.append(key), get(key))[1])
+    assert shop.make(storage, recipients=recipients).new == 0
+    assert all((storage.size(key) or 0) < CHUNK / 2 for key in read if key.startswith("chunks/"))
+
+
+def test_a_restore_from_a_storage_that_cannot_be_written_needs_no_lease(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from haops.backup.archive import open_archive
+    from haops.backup.repository import open_repository
+
+    def full(*_: object) -> None:
+        raise StorageTrouble("cannot write")
+
+    made = shop.make()
+    archive = open_archive(open_repository(shop.storage), made.id)
+    monkeypatch.setattr(shop.storage, "put", full)
+    monkeypatch.setattr(shop.storage, "delete", full)
+    archive.lease("other")
+    archive.end_lease("other")

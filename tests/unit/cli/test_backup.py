@@ -9,8 +9,9 @@ import pytest
 
 from haops.cli.backup import parse_share
 from haops.cli.transfer import size_words, transfer_words
+from haops.compare.proof import Proof
 from haops.control.lifecycle import Lifecycle
-from haops.errors import BadInput
+from haops.errors import BadInput, EngineUnavailable, HaopsError, Interrupted
 
 from ...backup_fakes import Died, FakeSource
 from ...fakes import make_cluster
@@ -96,8 +97,10 @@ def test_an_incomplete_backup_is_listed_and_not_called_good(
     (row,) = json.loads(backup("list", "-o", "json").out)["backups"]
     assert row["state"] == "incomplete"
     assert "go on with it: haops backup create redis" in row["note"]
-    assert backup("verify").code == 0
-    assert "is left out" in backup("verify").err
+    ended = backup("verify")
+    assert (ended.code, "is left out" in ended.err) == (1, True)
+    assert "there is no complete backup" in ended.err
+    assert json.loads(backup("verify", "-o", "json").out)["ok"] is False
     assert backup("verify", row["id"]).code == 1
     source.fails = None
     ended = backup("create", "redis", "-o", "name")
@@ -166,3 +169,92 @@ def test_shares_sizes_and_speeds_in_words() -> None:
     assert [size_words(n) for n in (0, 1023, 1024, 1536 * 1024)] == ["0 B", "1023 B", "1.0 KB", "1.5 MB"]
     assert transfer_words("x", 2**20, 3 * 2**20, 1.0) == "x: 1.0 MB of 3.0 MB, 1.0 MB/s, 2 s left"
     assert transfer_words("x", 2**20, None, 0.5) == "x: 1.0 MB, 2.0 MB/s"
+
+
+def proved(backup: str, ok: bool | None) -> Proof:
+    return Proof(backup, "proof-1", ok, 2.0, 1.0, 7, 0 if ok is not False else 3)
+
+
+@pytest.fixture
+def ids(backup: Backup, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    return [backup("create", "redis", "-o", "name").out.strip() for _ in range(2)]
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, outcomes: dict[str, bool | BaseException | None]) -> None:
+    """What restoring each backup comes to."""
+
+    def prove(_: object, __: object, backup: str, *___: object) -> Proof:
+        outcome = outcomes.get(backup, True)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return proved(backup, outcome)
+
+    monkeypatch.setattr("haops.compare.proof.prove", prove)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "ok", "noted", "says"),
+    [
+        (True, 0, True, ("restore", True), "restored and equal"),
+        (False, 1, False, ("restore", False), "3 differences"),
+        (None, 4, None, ("listing", True), "unknown"),
+        (HaopsError("a stage failed"), 1, False, ("restore", False), "FAILED"),
+        (EngineUnavailable("no engine"), 4, None, ("listing", True), "unknown"),
+    ],
+)
+def test_what_restoring_one_backup_comes_to_is_kept_and_the_others_go_on(
+    backup: Backup,
+    ids: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: bool | BaseException | None,
+    code: int,
+    ok: bool | None,
+    noted: tuple[str, bool],
+    says: str,
+) -> None:
+    offer(monkeypatch, {ids[0]: outcome})
+    ended = backup("verify", "--by-restore", "-o", "json")
+    document = json.loads(ended.out)
+    assert (ended.code, document["ok"]) == (code, ok)
+    assert [p["ok"] for p in document["proofs"]] == [ok, True]
+    rows = json.loads(backup("list", "-o", "json").out)["backups"]
+    assert (rows[0]["verified"]["depth"], rows[0]["verified"]["ok"]) == noted
+    assert (rows[1]["verified"]["depth"], rows[1]["verified"]["ok"]) == ("restore", True)
+    ended = backup("verify", "--by-restore")
+    assert f"{ids[0]}: {says}" in ended.out
+    assert not isinstance(outcome, HaopsError) or outcome.message in ended.err
+
+
+@pytest.mark.parametrize(("error", "code"), [(Interrupted("stop"), 130), (BadInput("no key"), 2)])
+def test_what_is_no_failure_of_a_backup_ends_all_proofs(
+    backup: Backup, ids: list[str], monkeypatch: pytest.MonkeyPatch, error: HaopsError, code: int
+) -> None:
+    offer(monkeypatch, {ids[0]: error})
+    assert backup("verify", "--by-restore").code == code
+    rows = json.loads(backup("list", "-o", "json").out)["backups"]
+    assert {r["verified"]["depth"] for r in rows} == {"listing"}
+
+
+def test_a_repository_that_cannot_be_written_takes_proofs_with_a_remark(
+    backup: Backup, ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from haops.backup.storage import LocalStorage, StorageTrouble
+
+    def full(*_: object) -> None:
+        raise StorageTrouble("cannot write")
+
+    offer(monkeypatch, {})
+    monkeypatch.setattr(LocalStorage, "put", full)
+    ended = backup("verify", "--by-restore")
+    assert (ended.code, ended.err.count("could not be kept")) == (0, 2)
+
+
+def test_a_backup_that_is_being_restored_is_kept_in_the_table(
+    backup: Backup, ids: list[str], fake: Lifecycle
+) -> None:
+    from haops.backup.repository import open_repository
+
+    open_repository(str(fake.state.root / "backups")).lease(ids[0], "other")
+    ended = backup("prune", "--keep-last", "1", "--yes")
+    assert "being restored into other" in ended.out
+    assert backup("list", "-o", "name").out.split() == ids

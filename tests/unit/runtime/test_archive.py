@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,11 +111,31 @@ def test_an_engine_that_does_not_take_it_is_told() -> None:
 
 def test_a_listing_knows_path_size_and_time_whatever_the_names() -> None:
     lines = [b"5 1700000000.1234567890 b/with space", b"0 1700000001.0000000000 a\nline", b"broken", b""]
-    listed = b"\0".join(lines)
+    listed = b"\0".join(lines) + b"all-listed"
     assert archive.listing(Handle(listed=listed), "/data") == (
         FileFact("a\nline", 0, 1_700_000_001_000_000_000),
         FileFact("b/with space", 5, 1_700_000_000_123_456_789),
     )
+
+
+@pytest.mark.parametrize("listed", [b"", b"5 1700000000.0 a\0", b"sh: find: not found\n"])
+def test_a_listing_that_was_cut_off_is_not_taken_for_a_shorter_one(listed: bytes) -> None:
+    with pytest.raises(EnvironmentTrouble, match="could not be listed"):
+        archive.listing(Handle(listed=listed), "/data")
+
+
+def test_an_engine_that_goes_away_in_the_middle_of_a_file_is_told_as_such() -> None:
+    def broken(path: str, chunk_size: int) -> tuple[Iterator[bytes], dict[str, object]]:
+        def pieces() -> Iterator[bytes]:
+            yield packed("f", b"c" * 1000)[:700]
+            raise requests.exceptions.ChunkedEncodingError("cut")
+
+        return pieces(), {}
+
+    handle = Handle()
+    handle.get_archive = broken  # type: ignore[method-assign]
+    with pytest.raises(EnvironmentTrouble, match="broke off"):
+        list(archive.read(handle, "/data/f"))
 
 
 @pytest.mark.parametrize(

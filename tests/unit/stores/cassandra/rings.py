@@ -123,6 +123,7 @@ class Ring:
         self.orders: list[tuple[str, str]] = []
         self.refuse: Callable[[str, str], bool] = lambda node, order: False
         self.leaves: set[str] = set()
+        self.ended: dict[tuple[str, str], str] = {}
         self.imported: dict[tuple[str, str], bytes] = {}
         self.table_files: dict[str, bytes] = {
             "nb-1-big-Data.db": b"data of ",
@@ -143,14 +144,14 @@ class Ring:
             return 0, ""
         if argv[0] != "bash":
             return 0, ""
-        if len(argv) > 4:  # a job that goes on by itself: it has ended when it is looked at
-            self.orders.append((node, " ".join(argv[5:])))
-            return 0, "0\n"
-        order = argv[2].removeprefix("nodetool ")
+        # Jobs that go on by themselves: one has ended when it is looked at.
+        if len(argv) == 5:
+            return 0, self.ended[node, argv[4]]
+        words, order = argv[5:], " ".join(argv[5:])
         self.orders.append((node, order))
+        self.ended[node, argv[4]] = "1\nerror: no" if self.refuse(node, order) else "0\n"
         if self.refuse(node, order):
-            return 1, "error: no"
-        words = order.split()
+            return 0, ""
         match words[0]:
             case "snapshot":
                 self._snapshot(node, words[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from threading import Lock
@@ -19,7 +20,7 @@ from haops.stores.cassandra.compare import of_backup
 from haops.stores.cassandra.placement import members, pieces, spans
 from haops.stores.cassandra.reader import NODE_LOCAL, Reader, Way
 from haops.stores.cassandra.rows import ROW, STATIC, Cell, Page, Row, joined_key
-from haops.stores.cassandra.sides import token
+from haops.stores.cassandra.sides import BackupSide, token
 from haops.stores.cassandra.sstables import UNTIL
 from haops.stores.cassandra.stream import stream
 from haops.stores.compare import UNTOLD
@@ -31,12 +32,14 @@ CLUSTER = fakes.make_cluster("cassandra", 3)
 OPTIONS = {"class": "NetworkTopologyStrategy", "dc1": "3"}
 
 
-def plain(number: int, value: bytes, ttl: int | None = None) -> Row:
-    return Row(ROW, (number.to_bytes(8, "big"),), (Cell(value, ttl, number),), 0)
+def plain(number: int, value: bytes, ttl: int | None = None, age_s: int = 0) -> Row:
+    read_ms = time.time_ns() // 1_000_000 - age_s * 1000
+    return Row(ROW, (number.to_bytes(8, "big"),), (Cell(value, ttl, number),), read_ms)
 
 
 def archive(*rows: Row, wide: tuple[Row, Row] | None = None) -> MemoryArchive:
-    content = {"rows/shop.items": b"".join(stream(PLAIN, [page(PLAIN, [(r.key, r, None) for r in rows])]))}
+    pages = [page(PLAIN, [(r.key, r, None)], r.read_ms) for r in rows]
+    content = {"rows/shop.items": b"".join(stream(PLAIN, pages))}
     if wide:
         row, static = wide
         content["rows/odd.Mixed"] = b"".join(stream(WIDE, [page(WIDE, [(row.key, row, static)])]))
@@ -57,6 +60,18 @@ def test_every_kind_of_difference_is_found_by_its_key() -> None:
     with of_backup(left, None) as one, of_backup(right, None) as other:
         found = {d.key: d for d in compare(one, other, Manner(rounds=1)).differences}
     assert set(found) == {joined_key(PLAIN, plain(n, b"")) for n in (2, 3, 4, 5)}
+
+
+def test_rows_whose_life_ended_since_the_backup_are_not_there() -> None:
+    left = archive(plain(1, b"ever"), plain(2, b"over", 60, age_s=61), plain(3, b"not yet", 600, age_s=61))
+    right = archive(plain(1, b"ever"), plain(3, b"not yet", 500))
+    over = joined_key(PLAIN, plain(2, b""))
+    with of_backup(left, None) as one, of_backup(right, None) as other:
+        assert int(one.survey().counts.sum()) == 2
+        assert compare(one, other, Manner(rounds=1)).differences == ()
+        assert one.describe([over]) == {over: None}
+        assert isinstance(one, BackupSide)
+        assert [row for _, _, row in one.full([over])] == [None], "what mends would remove it"
 
 
 def test_only_selects_a_table() -> None:

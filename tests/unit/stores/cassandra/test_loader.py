@@ -74,9 +74,36 @@ def test_a_row_that_is_only_a_key_is_made_and_one_whose_life_is_over_is_not() ->
 @given(rows, st.integers(1, 10**15))
 def test_what_takes_a_rows_place_sets_every_column_at_one_time(row: Row, at_us: int) -> None:
     writes = in_place_of(row, at_us, NOW_MS)
-    found = {i: v for w in writes for i, v in zip(w.columns, w.values, strict=True)}
-    assert found == {i: c.value if lives(row, c) else None for i, c in enumerate(row.cells)}
     assert {w.at_us for w in writes} == {at_us}
+    if any(c.value is not None for c in row.cells) and not any(lives(row, c) for c in row.cells):
+        assert writes == [Removal(row.kind, row.key, at_us)], "its life is over"
+        return
+    made = [w for w in writes if isinstance(w, Write)]
+    found = {i: v for w in made for i, v in zip(w.columns, w.values, strict=True)}
+    assert len(made) == len(writes)
+    assert sum(len(w.columns) for w in made) == len(row.cells)
+    assert found == {i: c.value if lives(row, c) else None for i, c in enumerate(row.cells)}
+
+
+@given(rows)
+def test_what_takes_a_rows_place_lives_as_long_as_its_last_value(row: Row) -> None:
+    for write in in_place_of(row, 1, NOW_MS):
+        if isinstance(write, Write):
+            values = [c for i, c in enumerate(row.cells) if i in write.columns and lives(row, c)]
+            left = {0 if c.ttl is None else c.ttl - (NOW_MS - row.read_ms) // 1000 for c in values}
+            assert left == {write.ttl} or (not left and not write.ttl), (
+                "empty columns are no life of their own"
+            )
+
+
+def test_a_row_that_ends_gets_no_everlasting_mark_from_its_empty_columns() -> None:
+    row = Row(ROW, (b"k",), (Cell(b"a", 10, 1), Cell(None), Cell(b"c", 900, 1)), NOW_MS)
+    assert in_place_of(row, 7, NOW_MS) == [
+        Write(ROW, True, (b"k",), (2, 1), (b"c", None), 7, 900),
+        Write(ROW, False, (b"k",), (0,), (b"a",), 7, 10),
+    ]
+    bare = replace(row, cells=(Cell(None),))
+    assert in_place_of(bare, 7, NOW_MS) == [Write(ROW, True, (b"k",), (0,), (None,), 7)]
 
 
 def test_a_mended_row_is_written_after_whatever_stands_there() -> None:

@@ -44,8 +44,11 @@ def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ring]:
 
 
 @contextmanager
-def opened(ring: Ring, archive: MemoryArchive, only: str | None = None) -> Iterator[Restorer]:
-    with restore.restorer(ring.cluster, ring.tools, archive, RestoreWish(only=only)) as restorer:
+def opened(
+    ring: Ring, archive: MemoryArchive, only: str | None = None, *, merge: bool = False
+) -> Iterator[Restorer]:
+    wish = RestoreWish(only=only, merge=merge)
+    with restore.restorer(ring.cluster, ring.tools, archive, wish) as restorer:
         yield restorer
 
 

@@ -18,6 +18,7 @@ from haops.stores.cassandra.rows import (
     Row,
     Shape,
     Walker,
+    aged,
     joined_key,
     longest,
     split_key,
@@ -96,6 +97,53 @@ def test_a_digest_tells_values_and_whether_they_expire_but_not_when_they_were_wr
     second = Row(ROW, (b"k",), (Cell(other, life, after),), 0)
     equal = one == other and (ttl is None) == (life is None)
     assert (digest(PLAIN, first) == digest(PLAIN, second)) == equal
+
+
+short_lives = st.builds(Cell, values, st.one_of(st.none(), st.integers(1, 20)), st.integers(0, 9)).map(
+    lambda c: c if c.value is not None else Cell(None)
+)
+short_rows = st.tuples(short_lives, short_lives, short_lives).map(
+    lambda c: (
+        Row(ROW, (b"\0\0\0\1", b"b"), (c[0], c[1]), 5000),
+        Row(STATIC, (b"\0\0\0\1",), (c[2],), 5000),
+    )
+)
+
+
+@given(short_rows, st.integers(0, 30_000))
+def test_a_page_that_has_aged_tells_what_its_aged_rows_tell(parts: tuple[Row, Row], now_ms: int) -> None:
+    row, static = parts
+    made = page(WIDE, [(row.key, row, static)], 5000)
+    left, kept = aged(row, now_ms), aged(static, now_ms)
+    fresh = []
+    if left is not None or kept is not None:
+        fresh = [(row.key if left else (row.key[0], None), left, kept)]
+    if kept is None and left is None:
+        assert list(Walker(WIDE, now_ms).pairs(made)) == []
+        return
+    assert list(Walker(WIDE, now_ms).pairs(made)) == list(Walker(WIDE).pairs(page(WIDE, fresh)))
+
+
+def test_a_value_that_is_over_does_not_count_as_one_that_expires() -> None:
+    row = Row(ROW, (b"\0\0\0\1", b"b"), (Cell(b"v", 1, 1), Cell(b"w", None, 1)), 0)
+    rest = replace(row, cells=(Cell(None), row.cells[1]))
+    pairs = list(Walker(WIDE, 5000).pairs(page(WIDE, [(row.key, row, None)])))
+    assert pairs == list(Walker(WIDE).pairs(page(WIDE, [(rest.key, rest, None)])))
+
+
+@given(short_rows, st.integers(0, 30_000))
+def test_values_that_are_over_are_gone_and_a_row_of_nothing_else_too(
+    parts: tuple[Row, Row], now_ms: int
+) -> None:
+    row, _ = parts
+    passed_s = max(now_ms - row.read_ms, 0) // 1000
+    living = [c.value if c.ttl is None or c.ttl > passed_s else None for c in row.cells]
+    found = aged(row, now_ms)
+    if found is None:
+        assert living == [None, None] != [c.value for c in row.cells]
+    else:
+        assert [c.value for c in found.cells] == living
+        assert any(v is not None for v in living) or living == [c.value for c in row.cells]
 
 
 def test_an_empty_value_is_not_null() -> None:

@@ -74,6 +74,27 @@ def test_a_column_that_was_dropped_elsewhere_only_makes_a_difference() -> None:
     assert schema.differs([TABLE], [undropped]) == (TABLE,)
 
 
+def test_a_table_whose_making_broke_off_lacks_the_rest_of_its_statements() -> None:
+    first, drop = schema.statements(TABLE.cql)
+    # The server tells columns by name; those that were dropped come behind.
+    told = first.replace("    a int PRIMARY KEY,\n    gone text", "    gone text,\n    a int PRIMARY KEY")
+    assert told != first
+    half = Entry("odd", "table", '"Mixed"', f"{told};")
+    assert schema.lacking(TABLE, half) == (drop,)
+    second = drop.replace("gone", "gone2")
+    assert schema.lacking(Entry("odd", "table", "m", f"{TABLE.cql}\n{second};"), TABLE) == (second,)
+
+
+def test_another_table_is_not_one_whose_making_broke_off() -> None:
+    first, drop = schema.statements(TABLE.cql)
+    for cql in (
+        first.replace("gone text", "gone int"),
+        first.replace("gone text", "gone text,\n    more int"),
+        f"{first};\n{drop.replace('17', '18')};",
+    ):
+        assert schema.lacking(TABLE, Entry("odd", "table", '"Mixed"', cql)) == ()
+
+
 def test_a_keyspace_may_have_other_replication() -> None:
     other = schema.with_replication(KEYSPACE, {"class": "X", "dc1": "1"})
     assert schema.replication_of(other) == {"class": "X", "dc1": "1"}
@@ -119,6 +140,20 @@ def test_only_is_a_keyspace_or_a_table() -> None:
     for words in ("", ".t", "odd.", "a.b.c"):
         with pytest.raises(BadInput):
             schema.parse_only(words)
+
+
+@pytest.mark.parametrize(
+    "column", ["n counter", '"page views" counter', "n counter static", '"q""q" counter,']
+)
+def test_a_counter_may_have_any_name_and_be_static(column: str) -> None:
+    assert schema.counts(Entry("o", "table", "t", f"CREATE TABLE o.t (\n    {column}\n) WITH x = 1;"))
+
+
+@pytest.mark.parametrize("column", ["counter text", '"n counter" text', "n frozen<counter>"])
+def test_what_is_only_called_so_is_no_counter(column: str) -> None:
+    comment = "comment = '\n    n counter\n'"
+    cql = f"CREATE TABLE o.t (\n    {column}\n) WITH {comment};"
+    assert not schema.counts(Entry("o", "table", "t", cql))
 
 
 def test_counters_are_told_by_their_columns_type() -> None:

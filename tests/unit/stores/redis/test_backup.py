@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import anycrc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haops.cluster.spec import Node, NodeKind
-from haops.stores.backup import BackupFailed, RestoreFailed
+from haops.cluster.loans import Loans
+from haops.cluster.spec import Cluster, Node, NodeKind
+from haops.stores.backup import BackupFailed, BackupTools, BackupWish, RestoreFailed
+from haops.stores.redis import backup, keywise
+from haops.stores.redis.borrow import Borrowed
 from haops.stores.redis.dump import Checked, take
 from haops.stores.redis.keyspace import pattern
 from haops.stores.redis.keywise import Passed, command, payload, put
+from haops.stores.redis.log import KeptLog
 from haops.stores.redis.rdb import Entry, Rdb
 from haops.stores.redis.restore import caught_up, newest_readable, on_disk
 from haops.stores.redis.servers import ServerView
-from haops.stores.redis.who import choose
+from haops.stores.redis.who import Choice, choose
 from haops.stores.redis.wire import Wire, pack
 from haops.wait import Clock
 from tests.fakes import make_cluster
+from tests.unit.stores.redis.fake_server import FakeServer, cluster_of
 
 MARK = b"0123456789" * 4
 
@@ -167,7 +173,12 @@ class Keys:
     def __call__(self, link: socket.socket) -> None:
         while data := link.recv(1 << 20):
             self.sent += data
-            count = data.count(b"*3\r\n$3\r\nSET") + data.count(b"SELECT") + data.count(b"*5\r\n$3\r\nSET")
+            count = (
+                data.count(b"*3\r\n$3\r\nSET")
+                + data.count(b"SELECT")
+                + data.count(b"LOAD")
+                + data.count(b"*5\r\n$3\r\nSET")
+            )
             for _ in range(count):
                 link.sendall(self._refusals.pop(0) if self._refusals else b"+OK\r\n")
 
@@ -193,6 +204,70 @@ def test_a_prefix_is_put_with_its_databases_and_without_what_is_over() -> None:
     first = pack("SELECT", 0) + pack("SET", "a:1", "v")
     assert server.sent == first + pack("SELECT", 3) + pack("SET", "a:3", "v", "PXAT", 2**42)
     assert passed[-1].keys == 3
+
+
+def test_a_batch_that_begins_with_a_library_selects_the_database_as_well() -> None:
+    server = Keys(b"$1\r\nL\r\n")
+    library = b"\xf5\x03lua"
+    one = b"\x00\x01k\x01v"
+    rdb = Rdb([b"REDIS0012" + library + b"\xfe\x02" + one + b"\xff" + bytes(8)], b"")
+    with wired(server, RestoreFailed) as wire:
+        list(put(rdb, wire, 0, libraries=True))
+    assert server.sent == pack("FUNCTION", "LOAD", "REPLACE", "lua") + pack("SELECT", 2) + pack(
+        "SET", "k", "v"
+    )
+
+
+def test_each_batch_selects_its_database_for_it_may_be_sent_again_after_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keywise, "_BATCH", 1)
+    server = Keys()
+    put_into(server)
+    assert server.sent.count(pack("SELECT", 0)) == 2
+    assert server.sent.count(pack("SELECT", 3)) == 1
+
+
+def test_a_server_is_told_to_wait_longer_while_its_dump_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = FakeServer(settings={"repl-timeout": "10", "repl-diskless-sync-delay": "5"})
+    during: list[str] = []
+
+    def read(_: Wire) -> Iterator[bytes]:
+        during.extend(server.settings.values())
+        yield dump()
+
+    monkeypatch.setattr(backup, "take", read)
+    monkeypatch.setattr(backup, "to_read", lambda c, *_: Choice(c.node("redis-2"), 0, False))
+    with cluster_of(make_cluster("redis"), {"redis-2": server}) as cluster:
+        tools = BackupTools(None, Loans(tmp_path))  # type: ignore[arg-type]
+        with backup.source(cluster, tools, BackupWish("b")) as source:
+            list(source.read(source.parts()[0]))
+    assert during == ["120", "0"]
+    assert server.settings == {"repl-timeout": "10", "repl-diskless-sync-delay": "5"}
+
+
+def test_the_kept_files_of_each_backup_are_on_record(tmp_path: Path) -> None:
+    class Runs:
+        def execute(self, cluster: Cluster, node: str, argv: Sequence[str]) -> tuple[int, str]:
+            return (0, "file base.rdb seq 1 type b\n") if argv[0] == "cat" else (0, "")
+
+        def files(self, cluster: Cluster, node: str, folder: str) -> list[object]:
+            return []
+
+    server = FakeServer(
+        settings={"appenddirname": "aof", "appendfilename": "log"}, says={"TIME": lambda _: ["1", "2"]}
+    )
+    loans, runtime = Loans(tmp_path), Runs()
+    with cluster_of(make_cluster("redis"), {"redis-2": server}) as cluster:
+        node = cluster.node("redis-2")
+        borrowed = Borrowed(cluster, runtime, loans, BackupFailed)  # type: ignore[arg-type]
+        wire = Wire(node, 2.0, BackupFailed)
+        for name in ("one", "two"):
+            KeptLog(cluster, runtime, node, name)._link(wire, borrowed, "/data/")  # type: ignore[arg-type]
+        wire.close()
+    assert [loan.was for loan in loans.open()] == ["/data/haops-one", "/data/haops-two"]
 
 
 def test_a_restore_goes_on_behind_the_keys_that_are_done() -> None:

@@ -10,7 +10,7 @@ from haops.stores.redis.coding import Unreadable
 from haops.stores.redis.digest import name_of, place_of, record, show, summed, trailer
 from haops.stores.redis.packed import intset, listpack, ziplist
 from haops.stores.redis.rdb import Entry
-from haops.stores.redis.values import value_of
+from haops.stores.redis.values import is_over, value_of
 
 # Key: its DUMP, and the digest that the server computed.
 GOLDEN = {
@@ -83,6 +83,28 @@ def test_a_field_whose_time_is_over_is_left_out() -> None:
     assert value_of(golden("htabletime"), NOW).preview == "2 elements"
     assert value_of(golden("htabletime"), later).preview == "1 elements"
     assert value_of(golden("hpacktime"), later).preview == "1 elements"
+
+
+@pytest.mark.parametrize("kind", ["table", "pack"])
+def test_a_hash_is_over_when_the_last_of_its_fields_is(kind: str) -> None:
+    until = 4_102_444_800_000  # what GOLDEN's hashes have
+    assert not is_over(golden(f"h{kind}time"), until + 10**9)  # another field has no time
+    one = {
+        "table": entry("k", until.to_bytes(8, "little") + b"\x01\x01\x01f\x01v", 24),
+        "pack": entry(
+            "k",
+            until.to_bytes(8, "little")
+            + b"\x17"
+            + bytes(6)
+            + b"\x81f\x02\x81v\x02\xf4"
+            + until.to_bytes(8, "little")
+            + b"\x09\xff",
+            25,
+        ),
+    }[kind]
+    assert not is_over(one, until - 1)
+    assert is_over(one, until)
+    assert not is_over(entry("k", b"\x01\x01f\x01v", 4), until)
 
 
 def test_a_modules_value_is_compared_by_presence_only() -> None:

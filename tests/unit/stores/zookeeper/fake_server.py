@@ -12,7 +12,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -81,7 +81,8 @@ class Input:
 class FakeServer:
     """The tree, what it saw, and what it is told to do wrong.
 
-    `dies_after` transactions the connection is closed without an answer.
+    `dies_after` transactions the connection is closed without an answer; a session that says nothing for
+    `session_ms` ends; one that is `mute` answers pings alone; `before` is called ahead of each transaction.
     """
 
     nodes: dict[bytes, Znode] = field(default_factory=lambda: {b"/": Znode(), b"/zookeeper": Znode()})
@@ -92,6 +93,10 @@ class FakeServer:
     drift: int = 0
     cut_snapshot: int | None = None
     password: str = ""
+    session_ms: int = 4000
+    sessions: int = 0
+    mute: bool = False
+    before: Callable[[], object] = lambda: None
 
     def put(self, path: str, data: bytes | None = b"", **more: Any) -> Znode:
         """Make a node as a client would; more fields of it can be said."""
@@ -259,12 +264,14 @@ class _Wire(socketserver.StreamRequestHandler):
         if head in words:
             self.wfile.write(words[head].encode())
             return
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, TimeoutError):
             self._session(server, head)
 
     def _session(self, server: FakeServer, head: bytes) -> None:
         self.rfile.read(struct.unpack(">i", head)[0])
-        self._send(struct.pack(">iiq", 0, 4000, 77) + string(bytes(16)) + b"\0")
+        server.sessions += 1
+        self.connection.settimeout(server.session_ms / 1000)
+        self._send(struct.pack(">iiq", 0, server.session_ms, 77) + string(bytes(16)) + b"\0")
         while len(head := self.rfile.read(4)) == 4:
             body = Input(self.rfile.read(struct.unpack(">i", head)[0]))
             xid, kind = body.number(), body.number()
@@ -273,14 +280,19 @@ class _Wire(socketserver.StreamRequestHandler):
                 good = body.string() == server.password.encode()
                 self._send(struct.pack(">iqi", -4, 0, 0 if good else -115))
                 continue
+            if kind == 11:
+                self._send(struct.pack(">iqi", -2, server.zxid, 0))
+                continue
             if kind == -11:
                 self._send(struct.pack(">iqi", xid, server.zxid, 0))
                 return
             if kind == 14:
+                server.before()
                 server.transactions += 1
                 if server.dies_after is not None and server.transactions > server.dies_after:
                     return
-            self._answer(server, xid, kind, body)
+            if not server.mute:
+                self._answer(server, xid, kind, body)
 
     def _answer(self, server: FakeServer, xid: int, kind: int, body: Input) -> None:
         try:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -141,6 +142,18 @@ def test_without_a_snapshot_an_ensemble_is_walked() -> None:
             assert different(kept, now) == []
 
 
+@pytest.mark.parametrize("only", ["", "app", "/app/", "/zookeeper"])
+def test_what_is_no_path_is_refused(only: str) -> None:
+    with (
+        ensemble(FakeServer()) as cluster,
+        pytest.raises(NotRestorable),
+        COMPARING.side(cluster, FakeRuntime(), only),
+    ):
+        pass
+    with pytest.raises(NotRestorable), COMPARING.of_backup(archive([node("/")]), only):
+        pass
+
+
 def test_another_stores_backup_is_refused() -> None:
     for wrong in (archive([], store=StoreName.REDIS), MemoryArchive({}, archive([]).facts)):
         with pytest.raises(NotRestorable), COMPARING.of_backup(wrong, None):
@@ -207,12 +220,71 @@ def test_a_node_of_another_kind_with_children_is_not_removed() -> None:
     assert b"/a/session" in two.nodes
 
 
-def test_a_node_that_must_go_but_has_a_sessions_child_is_told() -> None:
+def test_a_node_that_must_go_but_has_children_that_were_not_named_stays_and_differs() -> None:
     one, two = FakeServer(), FakeServer()
     two.put("/a")
     two.put("/a/session", owner=7)
-    with sides(one, two) as both, pytest.raises(RestoreFailed, match="has children"):
-        list(COMPARING.mend(*both, [b"/a"]))
+    two.put("/b")
+    with sides(one, two) as both:
+        assert [*COMPARING.mend(*both, [b"/a", b"/b"])] == [2]
+        assert different(*both) == [b"/a"]
+    assert set(two.nodes) == {b"/", b"/zookeeper", b"/a", b"/a/session"}
+
+
+def test_above_a_named_node_what_is_missing_is_made_as_the_truth_has_it_and_nothing_else_is_touched() -> None:
+    one, two = FakeServer(), FakeServer()
+    for server in (one, two):
+        server.put("/top", b"right" if server is one else b"wrong")
+    one.put("/top/box", b"b", owner=CONTAINER)
+    one.put("/top/box/in", b"i")
+    one.put("/top/box/in/deep", b"d")
+    two.put("/extra")
+    with sides(one, two) as both:
+        assert [*COMPARING.mend(*both, [b"/top/box/in/deep", b"/extra/none"])] == [2]
+    assert (two.nodes[b"/top/box"].owner, two.nodes[b"/top/box/in"].data) == (CONTAINER, b"i")
+    assert two.nodes[b"/top/box/in/deep"].data == b"d"
+    assert two.nodes[b"/top"].data == b"wrong"
+    assert b"/extra" in two.nodes
+
+
+def test_above_a_subtree_of_a_backup_what_is_missing_is_made_plain() -> None:
+    backup = archive([node("/"), node("/a", b"x"), node("/a/b", b"y"), node("/a/b/c", b"z"), node("/a/b/d")])
+    server = FakeServer()
+    with (
+        ensemble(server) as cluster,
+        COMPARING.of_backup(backup, "/a/b") as kept,
+        COMPARING.side(cluster, FakeRuntime(), "/a/b") as now,
+    ):
+        assert [*COMPARING.mend(kept, now, [b"/a/b/c"])] == [1]
+    assert {p: n.data for p, n in server.nodes.items() if p.startswith(b"/a")} == {
+        b"/a": b"",
+        b"/a/b": b"y",
+        b"/a/b/c": b"z",
+    }
+
+
+_SHAPE = st.sets(st.sampled_from(["/a", "/a/b", "/a/b/c", "/a/d", "/e", "/e/f"]))
+
+
+@settings(max_examples=12, deadline=None)
+@given(_SHAPE, _SHAPE, st.randoms(use_true_random=False), st.integers(1, 3))
+def test_a_repair_in_parts_of_any_size_and_order_ends_with_the_truths_nodes(
+    one: set[str], two: set[str], chance: random.Random, limit: int
+) -> None:
+    servers = []
+    for shape in (one, two):
+        servers.append(FakeServer())
+        whole = {"/".join(p.split("/")[:n]) for p in shape for n in range(2, p.count("/") + 2)}
+        for path in sorted(whole):
+            servers[-1].put(path, path.encode())
+    for _ in range(60):
+        with sides(*servers) as both:
+            keys = [k for k in different(*both) if (k in servers[0].nodes) != (k in servers[1].nodes)]
+            if not keys:
+                break
+            some = chance.sample(keys, min(limit, len(keys)))
+            assert [*COMPARING.mend(*both, some)][-1] == len(some)
+    assert set(servers[1].nodes) == set(servers[0].nodes)
 
 
 def test_a_backup_cannot_be_repaired() -> None:

@@ -191,6 +191,63 @@ def test_a_refused_access_list_is_told_with_its_path_and_the_restore_can_go_on()
         restore(cluster, archive(nodes))
 
 
+FLEETING = [node("/box", kind=Kind.CONTAINER, following=3), node("/old", kind=Kind.TTL, ttl=9, following=3)]
+
+
+@pytest.mark.parametrize("gone", FLEETING)
+def test_a_node_that_expired_before_its_suffix_was_raised_is_passed_over(gone: TreeNode) -> None:
+    server = FakeServer()
+    backup = archive([node("/"), gone, node("/z", following=5)])
+    with ensemble(server) as cluster, BACKING.restorer(cluster, tools(), backup, RestoreWish()) as restorer:
+        nodes, suffixes = restorer.stages()
+        list(restorer.perform(nodes, ""))
+        del server.nodes[gone.path]
+        assert [a.done for a in restorer.perform(suffixes, "")][-1] == suffixes.total
+    assert gone.path not in server.nodes
+    assert server.nodes[b"/z"].creates == 5
+
+
+@pytest.mark.parametrize("gone", FLEETING)
+def test_a_node_that_expires_while_its_suffix_is_raised_is_passed_over(
+    gone: TreeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_PAIRS", 1)
+    server = FakeServer()
+    backup = archive([node("/"), gone._replace(next=1000), node("/z", following=5)])
+    with ensemble(server) as cluster, BACKING.restorer(cluster, tools(), backup, RestoreWish()) as restorer:
+        nodes, suffixes = restorer.stages()
+        list(restorer.perform(nodes, ""))
+        server.before = lambda: server.nodes.pop(gone.path, None)
+        server.transactions = 0
+        assert [a.done for a in restorer.perform(suffixes, "")][-1] == suffixes.total
+    assert server.nodes[b"/z"].creates == 5
+    assert server.transactions < 50, "nothing more is sent for a node that is gone"
+
+
+def test_a_lasting_node_that_is_gone_before_its_suffix_was_raised_is_told() -> None:
+    server = FakeServer()
+    backup = archive([node("/"), node("/a", following=3)])
+    with ensemble(server) as cluster, BACKING.restorer(cluster, tools(), backup, RestoreWish()) as restorer:
+        nodes, suffixes = restorer.stages()
+        list(restorer.perform(nodes, ""))
+        del server.nodes[b"/a"]
+        with pytest.raises(RestoreFailed, match="no such node"):
+            list(restorer.perform(suffixes, ""))
+
+
+def test_no_session_waits_while_a_mark_is_looked_for() -> None:
+    server = FakeServer()
+    backup = archive(sample())
+    with ensemble(server) as cluster, BACKING.restorer(cluster, tools(), backup, RestoreWish()) as restorer:
+        nodes, *_ = restorer.stages()
+        list(restorer.perform(nodes, ""))
+        before = server.sessions
+        backup.blobs["tree"] = backup.blobs["tree"][:60]
+        with pytest.raises(RestoreFailed, match="ends too early"):
+            list(restorer.perform(nodes, "5"))
+        assert server.sessions == before
+
+
 def test_progress_ends_at_the_stages_totals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "_NODES", 50)
     server = FakeServer()
@@ -212,6 +269,8 @@ def test_progress_ends_at_the_stages_totals(monkeypatch: pytest.MonkeyPatch) -> 
     [
         (archive([node("/")], store=StoreName.REDIS), RestoreWish(), "redis does not go into zookeeper"),
         (archive([node("/")]), RestoreWish(at=datetime(2026, 1, 1, tzinfo=UTC)), "one point in time"),
+        (archive([node("/")]), RestoreWish(only=""), "not a path"),
+        (archive([node("/")]), RestoreWish(only="//"), "not a path"),
         (archive([node("/")]), RestoreWish(only="a"), "not a path"),
         (archive([node("/")]), RestoreWish(only="/a/"), "not a path"),
         (archive([node("/")]), RestoreWish(only="/zookeeper/config"), "ensemble's own"),
