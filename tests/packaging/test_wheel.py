@@ -36,7 +36,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_lists_its_playbooks(installed: Path, tmp_path: Path) -> None:
     done = _run(installed, "drill", "list", "-o", "name", HAOPS_STATE=str(tmp_path))
-    assert (done.returncode, done.stdout.split()) == (0, ["kill-primary"]), done.stderr
+    assert (done.returncode, done.stdout.split()) == (0, ["kill-primary", "restore-after-disaster"]), (
+        done.stderr
+    )
 
 
 def test_the_wheel_carries_what_the_matrix_does_in_a_cell(installed: Path) -> None:
@@ -56,4 +58,6 @@ def test_an_editable_install_finds_the_checkout(tmp_path: Path) -> None:
     done = _run(
         Path(sys.executable).with_name("haops"), "drill", "list", "-o", "name", HAOPS_STATE=str(tmp_path)
     )
-    assert (done.returncode, done.stdout.split()) == (0, ["kill-primary"]), done.stderr
+    assert (done.returncode, done.stdout.split()) == (0, ["kill-primary", "restore-after-disaster"]), (
+        done.stderr
+    )
