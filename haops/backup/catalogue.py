@@ -161,9 +161,15 @@ def complete_one(repository: Repository, word: str) -> tuple[Folder, Manifest]:
 
     Raises:
         BadInput: There is no such backup, it is incomplete, or a newer haops made it.
-        Damaged: Its manifest is damaged.
+        Damaged: Its manifest is damaged; or it is the latest, and its last verification failed.
     """
     found = find(repository, word)
+    if found.checked and not found.checked.ok and word != found.id:
+        raise Damaged(
+            f"the last verification of backup {found.id} failed",
+            hint=f"name an older one (haops backup list), verify it anew (haops backup verify {found.id} --full), "
+            "or name it by its whole id",
+        )
     if found.state is BackupState.INCOMPLETE:
         raise BadInput(f"backup {found.id} is incomplete", hint=found.note)
     if found.summary is not None or found.newer:  # of a newer one this raises what says so

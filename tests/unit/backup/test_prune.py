@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haops.backup import prune as pruning
-from haops.backup.catalogue import BackupState, entries, find
+from haops.backup.catalogue import BackupState, complete, entries, find
+from haops.backup.documents import Damaged
 from haops.backup.manifest import Checked
 from haops.backup.prune import PruneOrder, prune
 from haops.backup.repository import CHUNKS, open_repository
@@ -217,6 +218,17 @@ def test_backups_are_found_by_id_beginning_and_latest(shop: Shop, history: list[
 def test_the_latest_is_a_complete_one(shop: Shop, history: list[str]) -> None:
     cut_off(shop, NOW)
     assert find(open_repository(shop.storage), "latest").id == history[2]
+
+
+def test_a_backup_known_to_be_bad_is_only_opened_by_its_whole_id(shop: Shop, history: list[str]) -> None:
+    repository = open_repository(shop.storage)
+    repository.note_checked(history[2], Checked("full", NOW, ok=False))
+    for word in ("latest", "redis:latest", history[2][:-1]):
+        with pytest.raises(Damaged, match="failed") as caught:
+            complete(repository, word)
+        assert history[2] in str(caught.value.hint)
+    assert complete(repository, history[2]).id == history[2]
+    assert complete(repository, history[1][:-1]).id == history[1]
 
 
 def test_a_backup_that_is_being_restored_stays_and_says_into_what(shop: Shop, history: list[str]) -> None:
