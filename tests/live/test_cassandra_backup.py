@@ -102,6 +102,7 @@ def world(haops: Haops) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def archive(world: World, tmp_path_factory: pytest.TempPathFactory) -> FolderArchive:
+    time.sleep(2.5)  # what was written within 2 s before a snapshot may be in it or not, and is told as such
     folder = tmp_path_factory.mktemp("backup") / "parts"
     return back_up(world.state, world.cluster(RING), folder, BackupWish("first", logical=True))
 
