@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from live_helpers import Haops
+from redis import Redis
 
 from haops.cluster.spec import Cluster
 from haops.cluster.state import StateDir
 from haops.stores import load
 from haops.stores.base import FIRST_ELEMENT, WorkloadClient
+from haops.stores.zookeeper.connect import connect as zookeeper
 
 PATIENCE_S = 10.0
 
@@ -79,3 +81,19 @@ def compared(haops: Haops, *words: str, check: int | None = 0) -> Mapping[str, A
     done = haops.run("compare", *words, "-o", "json", check=check)
     found: Mapping[str, Any] = json.loads(done.stdout)
     return found
+
+
+def empty(haops: Haops, trio: Mapping[str, str]) -> None:
+    """Leave Redis and ZooKeeper as they were: later tests sample what is there."""
+    primary = next(n for n in haops.status(trio["redis"])["nodes"] if n["role"] == "primary")
+    with Redis(host=primary["host"], port=primary["port"]) as client:
+        client.flushall()
+    keeper = zookeeper(cluster_of(haops, trio["zookeeper"]).servers)
+    keeper.start(timeout=10)
+    try:
+        for name in keeper.get_children("/"):
+            if name != "zookeeper":
+                keeper.delete(f"/{name}", recursive=True)
+    finally:
+        keeper.stop()
+        keeper.close()

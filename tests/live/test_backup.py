@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from backup_helpers import back_up, cluster_of, compared, elements, fill, listed, number, writer
+from backup_helpers import back_up, cluster_of, compared, elements, empty, fill, listed, number, writer
 from live_helpers import Haops
 
 from haops.runtime.docker import DockerRuntime
@@ -15,6 +15,12 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 STORES = ["redis", "zookeeper", "cassandra"]
 BEFORE, AFTER = range(300), range(300, 400)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tidy(haops: Haops, trio: Mapping[str, str]) -> Iterator[None]:
+    yield
+    empty(haops, trio)
 
 
 @pytest.mark.parametrize("store", STORES)

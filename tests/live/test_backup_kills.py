@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from backup_helpers import back_up, cluster_of, compared, elements, fill, listed
+from backup_helpers import back_up, cluster_of, compared, elements, empty, fill, listed
 from live_helpers import Haops, end_process
 from redis import Redis
 
@@ -26,6 +26,12 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(400)]
 # Twenty in all, of a backup and of a restore; Cassandra's take the longest.
 KILLS = {"redis": 8, "zookeeper": 8, "cassandra": 4}
 ELEMENTS = range(400)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tidy(haops: Haops, trio: Mapping[str, str]) -> Iterator[None]:
+    yield
+    empty(haops, trio)
 
 
 def _killed_after(haops: Haops, seconds: float, *command: str) -> int:
