@@ -88,7 +88,7 @@ def put_back(cluster: Cluster, tools: BackupTools, kept: Kept, only: str | None)
     with BACKING.restorer(cluster, tools, kept, RestoreWish(only=only)) as restorer:
         restorer.wipe()
         return {
-            stage.name: timed(lambda stage=stage: list(restorer.perform(stage, "")))
+            stage.name.partition(":")[0]: timed(lambda stage=stage: list(restorer.perform(stage, "")))
             for stage in restorer.stages()
         }
 
