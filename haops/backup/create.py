@@ -38,14 +38,11 @@ class Progress:
 
     Args:
         part: What is being read.
-        part_done: Bytes of it.
         done: Bytes of all parts; what was kept from before counts as done.
         total: Bytes of all parts; None where the servers do not say.
     """
 
     part: str
-    part_done: int
-    part_total: int | None
     done: int
     total: int | None
 
@@ -228,12 +225,10 @@ class _Making:
         return {n: r for n, r in known.items() if not gone.intersection(c.id for c in r.chunks)}
 
     def _blocks(self, part: Part, source: Source) -> Iterator[bytes]:
-        read = 0
         for block in source.read(part):
             self._throttle.take(len(block))
-            read += len(block)
             self._done += len(block)
-            self._order.report(Progress(part.name, read, part.size, self._done, self._total))
+            self._order.report(Progress(part.name, self._done, self._total))
             if self._clock.monotonic() - self._beat >= HEARTBEAT_S:
                 self._repository.heartbeat(self._begun)
                 self._beat = self._clock.monotonic()

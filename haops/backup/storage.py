@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
+from haops.cluster.state import sync_directory
 from haops.errors import BadInput, EnvironmentTrouble, HaopsError
 
 # What a writer was killed over lies here, and nobody reads it; `prune` removes it.
@@ -196,7 +197,7 @@ class LocalStorage:
         except FileNotFoundError:  # another process removed the folder, which was empty
             _make_folder(path.parent)
             written = publish(temp, path)
-        _sync_folder(path.parent)
+        sync_directory(path.parent)
         return written
 
 
@@ -221,15 +222,7 @@ def _make_folder(folder: Path) -> None:
     _make_folder(folder.parent)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=_FOLDER_MODE)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        sync_directory(folder.parent)
 
 
 def trouble(doing: str, error: OSError) -> StorageTrouble:

@@ -73,13 +73,6 @@ class Loans:
         finally:
             os.close(folder)
 
-    @contextlib.contextmanager
-    def borrowed(self, loan: Loan) -> Iterator[None]:
-        """Hold a loan; the caller changes the setting inside, and gives it back before the end."""
-        self.take(loan)
-        yield
-        self.strike(loan)
-
     def _write(self, loans: Sequence[Loan]) -> None:
         if loans:
             write_atomic(self._path, "".join(json.dumps(asdict(k)) + "\n" for k in loans))

@@ -42,12 +42,13 @@ def write_atomic(path: Path, text: str) -> None:
         except BaseException:
             Path(temp).unlink(missing_ok=True)
             raise
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise disk_trouble(path, error) from error
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make what was created, renamed or removed in a folder survive a crash of the machine."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

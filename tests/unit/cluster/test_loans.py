@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,16 +23,6 @@ def test_what_was_borrowed_first_is_what_goes_back(tmp_path: Path) -> None:
     loans.take(DELAY)
     loans.take(Loan("redis-1", "repl-diskless-sync-delay", "0"))  # read from the server while it was borrowed
     assert loans.open() == (DELAY,)
-
-
-def test_an_error_in_between_leaves_the_loan_on_record(tmp_path: Path) -> None:
-    loans = Loans(tmp_path)
-    with pytest.raises(KeyboardInterrupt), loans.borrowed(DELAY):
-        raise KeyboardInterrupt
-    assert loans.open() == (DELAY,)
-    with loans.borrowed(DELAY):
-        assert loans.open() == (DELAY,)
-    assert loans.open() == ()
 
 
 def test_a_line_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> None:
