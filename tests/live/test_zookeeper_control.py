@@ -43,6 +43,27 @@ order = Order("test", "a haops that dies", report=report)
 work.carry_out(work.lifecycle.state.get(name), Intent(Operation(operation), node=node), order)
 """
 
+# A successor that is held as soon as it is named does not hear in time that it leads.
+_DEAF = """
+import sys
+from haops.cli.context import operations
+from haops.control.execute import Order
+from haops.stores.plan import Intent, Operation
+
+name, successor = sys.argv[1:]
+work = operations()
+cluster, held = work.lifecycle.state.get(name), []
+
+def report(progress):
+    if progress.step.verb == "hand-over" and progress.outcome and not held:
+        work.lifecycle.runtime.pause(cluster, successor)
+        held.append(successor)
+    if progress.outcome:
+        print(progress.step.verb, progress.outcome, sep=": ", flush=True)
+
+work.carry_out(cluster, Intent(Operation.SWITCHOVER, node=successor), Order("test", "a deaf one", report=report))
+"""
+
 
 @pytest.fixture(scope="module")
 def made(haops: Haops) -> Iterator[Cluster]:
@@ -135,6 +156,33 @@ def test_switchovers_in_a_row_lose_nothing_and_restart_nothing(
     assert application.lost == []
     assert started(zookeeper, owner) == since
     assert _differences(zookeeper) == []
+
+
+def test_a_role_that_falls_back_to_the_old_leader_is_handed_over_again(
+    haops: Haops, owner: str, zookeeper: Cluster
+) -> None:
+    last, first = "zookeeper-3", "zookeeper-1"  # of servers that know as much the last is elected
+    if leader(haops) != last:
+        haops.run("switchover", NAME, "--to", last, "--yes")
+    with Application(zookeeper) as application:
+        child = subprocess.Popen(
+            [sys.executable, "-c", _DEAF, NAME, first], env=haops.env, stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.startswith("thaw: "):
+                break
+        time.sleep(1)  # until the old leader has stepped down
+        end = time.monotonic() + 30
+        while last not in [n["name"] for n in haops.status(NAME)["nodes"] if n["role"] == "leader"]:
+            assert time.monotonic() < end
+        docker("unpause", container(NAME, first, owner))
+        said, _ = child.communicate(timeout=90)
+        assert child.returncode == 0
+        application.goes_on()
+    assert f"leads: {first} leads" in said
+    assert "and 2 hand-overs" in said
+    assert application.lost == []
 
 
 def _differences(cluster: Cluster) -> list[str]:

@@ -302,6 +302,7 @@ class FakeEnsemble:
     runtime: FakeRuntime
     leader: str = THREE
     successor: str = ONE
+    in_vain: int = 0
     asked: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -324,7 +325,10 @@ class FakeEnsemble:
 
     def hand_over(self) -> str:
         self.asked.append("hand over")
-        self.leader = self.successor
+        if self.in_vain:
+            self.in_vain -= 1
+        else:
+            self.leader = self.successor
         return "done"
 
 
@@ -350,6 +354,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEnsemble:
     monkeypatch.setattr(control, "readiness", made.readiness)
     monkeypatch.setattr(control, "Superuser", Session)
     monkeypatch.setattr(control, "_LEADS_S", 0.1)
+    monkeypatch.setattr(control, "_STEPS_DOWN_S", 0.02)
     monkeypatch.setattr("haops.stores.restart.READY_S", 0.1)
     return made
 
@@ -389,11 +394,41 @@ def test_another_successor_than_the_wanted_one_is_a_failure(fake: FakeEnsemble) 
         carry_out(fake, switchover(ensemble(), node=ONE))
 
 
-def test_a_leader_that_keeps_leading_is_told_with_what_was_seen_last(fake: FakeEnsemble) -> None:
+def test_a_hand_over_that_came_to_nothing_is_done_again_just_as_before(fake: FakeEnsemble) -> None:
+    fake.in_vain = 2
+    said = carry_out(fake, switchover(ensemble(), node=ONE))
+    assert acts(fake) == [("pause", TWO), ("unpause", TWO)] * 3
+    assert fake.asked == ["open", "hand over", "close"] * 3
+    assert said[3].endswith("and 3 hand-overs")
+
+
+def test_a_leader_that_keeps_leading_is_told_with_how_often_it_was_asked(fake: FakeEnsemble) -> None:
     fake.successor = THREE
+    with pytest.raises(StepFailed, match="zookeeper-3 leads again after 3 hand-overs"):
+        carry_out(fake, switchover(ensemble()))
+
+
+def test_a_leader_that_was_only_slow_to_step_down_is_not_asked_again(
+    fake: FakeEnsemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.in_vain = 1
+
+    @contextmanager
+    def steps_down(cluster: Cluster) -> Iterator[FakeReadiness]:
+        fake.leader = TWO
+        yield FakeReadiness(({},))
+
+    monkeypatch.setattr(control, "readiness", steps_down)
+    said = carry_out(fake, switchover(ensemble()))
+    assert said[1].startswith(f"{TWO} leads")
+    assert fake.asked == ["hand over", "close"]
+
+
+def test_nobody_who_leads_is_told_with_what_was_seen_last(fake: FakeEnsemble) -> None:
+    fake.successor = "nobody"
     with pytest.raises(StepFailed, match="another leader than zookeeper-3") as caught:
         carry_out(fake, switchover(ensemble()))
-    assert caught.value.detail == "last seen: zookeeper-3 leads"
+    assert caught.value.detail == "last seen: nobody leads"
 
 
 def test_nothing_is_handed_over_by_one_who_does_not_lead_any_more(fake: FakeEnsemble) -> None:
