@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Annotated
 
@@ -88,6 +90,11 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+@functools.cache  # to build all commands takes 40 ms
+def _command() -> Callable[..., object]:
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the command line and exit with the documented code."""
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -95,7 +102,7 @@ def main() -> None:
             signal.signal(number, _terminate)
     _tracebacks.clear()
     try:
-        app(prog_name="haops")
+        _command()(prog_name="haops")
     except HaopsError as error:
         _fail(error, error.exit_code)
     except KeyboardInterrupt:
