@@ -152,16 +152,10 @@ def _settle(repository: Path, *, remove: bool) -> None:
 
 def _print_result(result: DisasterResult, output: Output) -> None:
     console = shapes.err()
-    if output is Output.JSON:
+    if output in (Output.JSON, Output.YAML):
         from haops.report import disaster_json
 
-        typer.echo(disaster_json.dump(result).rstrip())
-    elif output is Output.YAML:
-        import json
-
-        from haops.report import disaster_json
-
-        shapes.emit(json.loads(disaster_json.dump(result)), output)
+        shapes.emit_file(disaster_json.dump(result), output)
     elif output is Output.NAME:
         typer.echo(result.run)
     else:

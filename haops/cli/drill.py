@@ -231,16 +231,10 @@ def _keep(result: DrillResult, folder: Path) -> None:
 
 def _print_result(result: DrillResult, folder: Path, output: Output) -> None:
     console = shapes.err()
-    if output is Output.JSON:
+    if output in (Output.JSON, Output.YAML):
         from haops.report import jsonio
 
-        typer.echo(jsonio.dump(result).rstrip())
-    elif output is Output.YAML:
-        import json
-
-        from haops.report import jsonio
-
-        shapes.emit(json.loads(jsonio.dump(result)), output)
+        shapes.emit_file(jsonio.dump(result), output)
     elif output is Output.NAME:
         typer.echo(result.run)
     else:

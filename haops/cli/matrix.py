@@ -210,11 +210,9 @@ def _print(matrix: Matrix, folder: Path, output: Output) -> None:
     if output is Output.NAME:
         typer.echo(matrix.run)
     elif output in (Output.JSON, Output.YAML):
-        import json
-
         from haops.report import matrix_json
 
-        shapes.emit(json.loads(matrix_json.dump(matrix)), output)
+        shapes.emit_file(matrix_json.dump(matrix), output)
     else:
         from haops.report.matrix_text import COLUMNS, footnotes, rows
 

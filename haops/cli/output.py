@@ -104,6 +104,14 @@ def emit(document: Mapping[str, Any], output: Output) -> None:
         typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+def emit_file(text: str, output: Output) -> None:
+    """Print the text of a JSON file as it is, or as YAML."""
+    if output is Output.YAML:
+        emit(json.loads(text), output)
+    else:
+        typer.echo(text.rstrip())
+
+
 def clusters_document(snapshots: Sequence[Snapshot]) -> dict[str, Any]:
     """The documented shape of `status`, `ls` and `watch`."""
     return {"version": FORMAT, "clusters": [_cluster(s) for s in snapshots]}

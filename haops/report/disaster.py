@@ -1,8 +1,4 @@
-"""A disaster drill's result as one HTML file that needs nothing else: no network, no script, no fonts.
-
-Like the report of other drills (`html.py`): Jinja2 escapes everything, the drawings escape for
-themselves, and a content security policy admits the one style sheet by its hash.
-"""
+"""A disaster drill's result as one HTML file, without a script."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from haops.drills.disaster_result import DisasterResult, DisasterTrial
 from haops.drills.result import DrillVerdict
 from haops.report import disaster_text as words
 from haops.report.disaster_strip import course_figures
-from haops.report.html import policy, resource, template
+from haops.report.page import policy, resource, template
 from haops.report.text import NONE, STORE_TITLES, Term, format_count
 from haops.report.views import BudgetRow, Figure
 

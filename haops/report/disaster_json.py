@@ -20,12 +20,11 @@ so that a later haops may add some without a new version.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Final
 
 from haops.drills.disaster_result import DISASTER_VERSION, DisasterResult
-from haops.report.json_file import JsonFile, one_line_numbers
+from haops.report.json_file import JsonFile
 from haops.report.text import as_utc
 
 _FILE: Final = JsonFile(
@@ -43,8 +42,7 @@ def dump(result: DisasterResult) -> str:
         ValueError: A figure is not a finite number, which is a bug of whoever measured it.
     """
     ordered = replace(result, started=as_utc(result.started), finished=as_utc(result.finished))
-    text = json.dumps(_FILE.plain(ordered), indent=2, ensure_ascii=False, allow_nan=False)
-    return one_line_numbers(text) + "\n"
+    return _FILE.dump(ordered)
 
 
 def load(text: str, origin: str) -> DisasterResult:

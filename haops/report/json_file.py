@@ -38,9 +38,15 @@ class JsonFile(Generic[Result]):
     hint: str
     mark: str = "version"
 
-    def plain(self, result: Result) -> object:
-        """The result as JSON's own types."""
-        return TypeAdapter(self.kind).dump_python(result, mode="json")
+    def dump(self, result: Result) -> str:
+        """The file's text, each array of numbers on one line.
+
+        Raises:
+            ValueError: A figure is not a finite number, which is a bug of whoever measured it.
+        """
+        plain = TypeAdapter(self.kind).dump_python(result, mode="json")
+        text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+        return _NUMBERS.sub(lambda match: "[" + " ".join(match[1].split()) + "]", text) + "\n"
 
     def load(self, text: str, origin: str) -> Result:
         """Read a file.
@@ -86,11 +92,6 @@ class JsonFile(Generic[Result]):
                 hint="use the haops that wrote it, or a later one",
             )
         raise BadInput(f"{where}: version is {version!r}, expected {self.version}", hint=self.hint)
-
-
-def one_line_numbers(text: str) -> str:
-    """Indented JSON with each array of numbers on one line."""
-    return _NUMBERS.sub(lambda match: "[" + " ".join(match[1].split()) + "]", text)
 
 
 def line_of(text: str, path: Sequence[str | int]) -> int:

@@ -21,12 +21,11 @@ may add some without a new version.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Final
 
 from haops.drills.result import RESULT_VERSION, DrillResult, StoreResult, Trial
-from haops.report.json_file import JsonFile, one_line_numbers
+from haops.report.json_file import JsonFile
 from haops.report.text import as_utc
 
 _FILE: Final = JsonFile(
@@ -43,9 +42,7 @@ def dump(result: DrillResult) -> str:
     Raises:
         ValueError: A figure is not a finite number, which is a bug of whoever measured it.
     """
-    plain = _FILE.plain(_ordered(result))
-    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
-    return one_line_numbers(text) + "\n"
+    return _FILE.dump(_ordered(result))
 
 
 def load(text: str, origin: str) -> DrillResult:

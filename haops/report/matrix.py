@@ -1,20 +1,11 @@
-"""A run of the matrix as one HTML file that needs nothing else: no network, no script, no fonts.
-
-Like the drill's report (`html.py`): Jinja2 escapes everything, the drawings escape for
-themselves, and a content security policy admits the one style sheet by its hash.
-"""
+"""A run of the matrix as one HTML file, without a script."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from haops.faults.catalogue import FaultKind
@@ -33,8 +24,8 @@ from haops.report.matrix_plots import (
     outage_figures,
     window_figures,
 )
+from haops.report.page import policy, resource, template
 
-_TEMPLATES: Final = "templates"
 _NO_PICTURE: Final = Markup()
 # What is wrong in a figure, its sign for those who do not see the colour, and what it means.
 KINDS: Final = (
@@ -146,12 +137,18 @@ class FormulaView:
 
 def render(matrix: Matrix) -> str:
     """The text of matrix.html; the same matrix always gives the same text."""
-    style = _style()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return _template().render(
+    style = resource("report.css") + resource("matrix.css")
+    page = template(
+        "matrix.html.j2",
+        part=words.part_value,
+        parts=summary.parts_of,
+        quantity=words.quantity,
+        times=words.times,
+    )
+    return page.render(
         matrix=matrix,
         style=Markup(style),  # noqa: S704 - this package's own files
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        policy=policy(style),
         findings=findings(matrix),
         footnotes=words.footnotes(matrix),
         headings=HEADINGS,
@@ -302,31 +299,3 @@ def formula_views(model: Model) -> tuple[FormulaView, ...]:
         )
         for formula in formulas
     )
-
-
-@cache
-def _style() -> str:
-    folder = files("haops.report").joinpath(_TEMPLATES)
-    return "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "matrix.css"))
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("haops.report", _TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        count=text.format_count,
-        ms=text.format_ms,
-        part=words.part_value,
-        parts=summary.parts_of,
-        printable=text.printable,
-        quantity=words.quantity,
-        times=words.times,
-        utc=text.format_time,
-    )
-    return environment.get_template("matrix.html.j2")

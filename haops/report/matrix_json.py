@@ -14,7 +14,6 @@ ignored, so that a later haops may add some without a new version.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Final
 
@@ -37,7 +36,7 @@ def dump(matrix: Matrix) -> str:
     Raises:
         ValueError: A figure is not a finite number, which is a bug of whoever measured it.
     """
-    return json.dumps(_FILE.plain(_ordered(matrix)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return _FILE.dump(_ordered(matrix))
 
 
 def load(text: str, origin: str) -> Matrix:
