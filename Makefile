@@ -43,7 +43,9 @@ test: setup  ## Lint, types, unit, contract and live tests.
 
 .PHONY: test-unit
 test-unit: venv  ## Unit and contract tests only; needs no engine.
-	@$(BIN)/python -m pytest tests/unit tests/contract
+	@# Their thousands of small synced files lie in memory where that can be had.
+	@PYTEST_DEBUG_TEMPROOT="$$(test -w /dev/shm && echo /dev/shm)" $(BIN)/python -m pytest -n auto \
+		-o tmp_path_retention_policy=failed tests/unit tests/contract
 
 .PHONY: lint
 lint: venv  ## ruff and mypy.

@@ -15,7 +15,7 @@ from typing import Any
 from haops.cluster.spec import Cluster, ClusterSpec, StoreName
 from haops.stores.redis.topology import SERVICE, layout, sentinel_id
 
-from .fakes import make_cluster
+from .fakes import answering, make_cluster
 
 
 @dataclass
@@ -149,8 +149,9 @@ Address = tuple[str, int]
 class Member:
     """A server or Sentinel of a `FakeSet`; its container address is its name on the wire.
 
-    `silent` reads and never answers, like a frozen process; `reset` answers with a RST; `refuse`
-    has what is answered to commands that begin so. `before` is called before a command acts.
+    `silent` reads and never answers, like a frozen process, and `swallowed` says that it has done so;
+    `reset` answers with a RST; `refuse` has what is answered to commands that begin so. `before` is
+    called before a command acts.
     `calls` are the commands that came, without those of connecting.
     """
 
@@ -158,6 +159,7 @@ class Member:
         self.address: Address = ("", 0)
         self.calls: list[tuple[str, ...]] = []
         self.silent = False
+        self.swallowed = False
         self.reset = False
         self.refuse: dict[str, str] = {}
         self.before: Callable[[tuple[str, ...]], None] = lambda words: None
@@ -183,6 +185,7 @@ class Member:
                     self.calls.append(tuple(words))
                     self.before(tuple(words))
                 if self.silent:
+                    self.swallowed = True
                     return
                 for start, words_of_refusal in self.refuse.items():
                     if " ".join(words).upper().startswith(start):
@@ -470,10 +473,5 @@ def serve(state: RedisState | Member) -> Iterator[int]:
     """Run a fake; yields its port."""
     with _Server(("127.0.0.1", 0), _Handler) as server:
         server.state = state  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+        with answering(server) as port:
+            yield port

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import socketserver
-import threading
 from collections.abc import Iterator, Mapping
+
+from .fakes import answering
 
 NOT_SERVING = "This ZooKeeper instance is not currently serving requests\n"
 
@@ -48,10 +49,5 @@ def serve(answers: Mapping[str, str]) -> Iterator[int]:
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Handler) as server:
         server.daemon_threads = True
         server.answers = answers  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+        with answering(server) as port:
+            yield port

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import socketserver
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -363,3 +365,23 @@ def held_ports(count: int) -> Iterator[list[int]]:
     finally:
         for holder in holders:
             holder.close()
+
+
+@contextmanager
+def answering(server: socketserver.ThreadingTCPServer) -> Iterator[int]:
+    """Let a server on loopback accept in a thread of its own; yields its port."""
+    over = threading.Event()
+
+    def accept() -> None:
+        while not over.is_set():
+            server.handle_request()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        over.set()
+        # A visitor wakes it: `serve_forever` would poll, and its end take as long as an interval.
+        socket.create_connection(server.server_address[:2]).close()
+        thread.join()

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import haops
+from .syntax import PACKAGE, nodes
 
-PACKAGE = Path(haops.__file__).parent
 # Modules that stand beside the rooms: anybody may use them, and they use nobody.
 GROUND = {"haops"} | {f"haops.{path.stem}" for path in PACKAGE.glob("*.py")}
 
@@ -66,7 +65,7 @@ def modules(room: str) -> list[Path]:
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
     """Every module of haops that a file imports, wherever in it, with the line."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names if alias.name.startswith("haops"))
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("haops"):
@@ -115,13 +114,11 @@ def test_the_engine_is_known_to_the_runtime_alone() -> None:
     for path in PACKAGE.rglob("*.py"):
         names = {
             alias.name.partition(".")[0]
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            for node in nodes(path)
             if isinstance(node, ast.Import)
             for alias in node.names
         } | {
-            (node.module or "").partition(".")[0]
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.ImportFrom)
+            (node.module or "").partition(".")[0] for node in nodes(path) if isinstance(node, ast.ImportFrom)
         }
         if "runtime" not in path.parts:
             assert not names & {"docker", "testcontainers"}, path
@@ -131,9 +128,5 @@ def test_only_the_command_line_prints_or_exits() -> None:
     for path in PACKAGE.rglob("*.py"):
         if path.parent.name == "cli":
             continue
-        calls = [
-            ast.unparse(node.func)
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.Call)
-        ]
+        calls = [ast.unparse(node.func) for node in nodes(path) if isinstance(node, ast.Call)]
         assert not {"print", "exit", "sys.exit", "os._exit", "typer.echo"} & set(calls), path

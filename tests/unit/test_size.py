@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
-import haops
+from .syntax import PACKAGE, nodes
 
-PACKAGE = Path(haops.__file__).parent
 MODULE_LINES = 400
 FUNCTION_LINES = 40
 
@@ -28,7 +26,7 @@ def test_no_module_is_longer_than_400_lines() -> None:
 def test_no_function_is_longer_than_40_lines() -> None:
     long = {}
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and body_lines(node) > FUNCTION_LINES:
                 long[f"{path.relative_to(PACKAGE)} {node.name}"] = body_lines(node)
     assert long == {}

@@ -2,160 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 
-from haops.cluster.snapshot import Snapshot, Verdict
-from haops.cluster.spec import Cluster, StoreName
+from haops.cluster.snapshot import Verdict
+from haops.cluster.spec import Cluster
 from haops.control import execute
-from haops.control.execute import Done, Operations, Order, StepProgress, operator
-from haops.control.hooks import Vetoed
-from haops.control.journal import Entry, Outcome, Record
-from haops.control.lifecycle import Lifecycle
-from haops.errors import BadInput, Busy, EnvironmentTrouble, HaopsError, Interrupted
-from haops.stores import load
-from haops.stores.plan import (
-    Conductor,
-    Control,
-    Intent,
-    NotPlannable,
-    Operation,
-    Plan,
-    Step,
-    StepFailed,
-    Tools,
-)
+from haops.control.execute import Operations, StepProgress, operator
+from haops.control.journal import Entry, Outcome
+from haops.errors import Busy, EnvironmentTrouble, HaopsError, Interrupted
+from haops.stores.plan import NotPlannable, StepFailed
 
-from ...fakes import FakeRuntime, make_cluster, with_readiness
+from ...fakes import FakeRuntime
+from .scripted import INTENT, PLAN, STEPS, Script, carry_out, last, leave_cut_off
 
-STEPS = (
-    Step("one", None, "first"),
-    Step("two", "redis-1", "second"),
-    Step("three", "redis-2", "third"),
-)
-PLAN = Plan("redis", Operation.SWITCHOVER, "redis-1", "redis-2", STEPS, "nothing is lost")
-INTENT = Intent(Operation.SWITCHOVER)
 EVERY_STEP = pytest.mark.parametrize("at", range(len(STEPS)), ids=[s.verb for s in STEPS])
-
-
-@dataclass
-class Script:
-    """A store's control that plays a script and writes down what happened, journal and acts alike.
-
-    `raises[verb]` is what a step raises; `worse` what putting back raises.
-    """
-
-    log: list[str] = field(default_factory=list)
-    raises: dict[str, BaseException] = field(default_factory=dict)
-    worse: BaseException | None = None
-    opens: BaseException | None = None
-    unplannable: NotPlannable | None = None
-    put_back_with: list[tuple[tuple[Step, ...], Step]] = field(default_factory=list)
-    mends: list[tuple[Plan, tuple[Step, ...]]] = field(default_factory=list)
-    mend_raises: BaseException | None = None
-    during_put_back: Callable[[], None] = lambda: None
-
-    def planner(self, cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
-        if self.unplannable:
-            raise self.unplannable
-        return PLAN
-
-    @contextmanager
-    def conductor(self, cluster: Cluster, tools: Tools, plan: Plan) -> Iterator[Conductor]:
-        if self.opens:
-            raise self.opens
-        self.log.append("open")
-        try:
-            yield self
-        finally:
-            self.log.append("closed")
-
-    def perform(self, step: Step) -> str:
-        self.log.append(f"perform {step.verb}")
-        if error := self.raises.get(step.verb):
-            raise error
-        return f"{step.verb} was done"
-
-    def put_back(self, done: Sequence[Step], failed: Step) -> str:
-        self.log.append("put back")
-        self.put_back_with.append((tuple(done), failed))
-        self.during_put_back()
-        if self.worse:
-            raise self.worse
-        return "redis-1 serves as before"
-
-    def mend(self, cluster: Cluster, tools: Tools, plan: Plan, begun: Sequence[Step]) -> str:
-        self.log.append("mend")
-        if self.mend_raises:
-            raise self.mend_raises
-        self.mends.append((plan, tuple(begun)))
-        return "finished it"
-
-    @property
-    def control(self) -> Control:
-        return Control({Operation.SWITCHOVER: self.planner}, self.conductor, self.mend)
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Script:
-    made = Script()
-    store = replace(with_readiness(load(StoreName.REDIS)), control=made.control)
-    monkeypatch.setattr("haops.control.lifecycle.load", lambda name: store)
-    monkeypatch.setattr("haops.control.execute.load", lambda name: store)
-    for event in ("step", "did", "end"):
-        original = getattr(Entry, event)
-
-        def spy(
-            self: Entry, *about: object, _event: str = event, _original: Callable[..., None] = original
-        ) -> None:
-            _original(self, *about)
-            what = about[0]
-            word = getattr(what, "verb", "") or getattr(what, "value", "")
-            made.log.append(f"journal {_event} {word}".strip())
-
-        monkeypatch.setattr(Entry, event, spy)
-    return made
-
-
-@pytest.fixture
-def ops(haops: Lifecycle) -> Operations:
-    return Operations(haops)
-
-
-@pytest.fixture
-def cluster(haops: Lifecycle) -> Cluster:
-    made = make_cluster(owner=haops.state.owner())
-    haops.state.save(made)
-    return made
-
-
-def order(**about: object) -> Order:
-    return Order("ann@host", "a test", **about)  # type: ignore[arg-type]
-
-
-def last(ops: Operations, cluster: Cluster) -> Record:
-    return ops.journal(cluster).read()[-1]
-
-
-def carry_out(ops: Operations, cluster: Cluster, **about: object) -> Done:
-    return ops.carry_out(cluster, INTENT, order(**about))
-
-
-def leave_cut_off(ops: Operations, cluster: Cluster, steps: int = 1) -> str:
-    """What a haops leaves that was killed."""
-    entry = ops.journal(cluster).begin(PLAN, "bob@host", "died")
-    for step in STEPS[:steps]:
-        entry.step(step)
-    return entry.id
 
 
 # ---- when all goes well
@@ -460,126 +324,6 @@ def test_mend_does_not_meddle_with_a_running_operation(
     with ops.lifecycle.state.lock(cluster.name, "switchover"), pytest.raises(Busy):
         ops.mend(cluster)
     assert script.mends == []
-
-
-# ---- hooks
-
-
-@pytest.fixture
-def note(tmp_path: Path) -> SimpleNamespace:
-    """A command that writes its arguments and haops' words in its environment to a file, line by line."""
-    script, out = tmp_path / "hook.py", tmp_path / "told"
-    script.write_text(
-        "import json, os, sys\n"
-        "told = {k: v for k, v in os.environ.items() if k.startswith('HAOPS_') and k != 'HAOPS_STATE'}\n"
-        f"open({str(out)!r}, 'a').write(json.dumps([sys.argv[1:], told]) + '\\n')\n"
-        "sys.exit(int(os.environ.get('TEST_EXIT', 0)))\n"
-    )
-
-    def told() -> list[tuple[list[str], dict[str, str]]]:
-        return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-
-    return SimpleNamespace(command=f"{sys.executable} {script}", told=told)
-
-
-FACTS = {
-    "HAOPS_CLUSTER": "redis",
-    "HAOPS_OPERATION": "switchover",
-    "HAOPS_SOURCE": "redis-1",
-    "HAOPS_TARGET": "redis-2",
-    "HAOPS_REASON": "a test",
-}
-
-
-def test_before_is_told_the_facts_before_anything_acts(
-    ops: Operations, cluster: Cluster, script: Script, note: SimpleNamespace
-) -> None:
-    carry_out(ops, cluster, before=f"{note.command} 'two words'")
-    assert note.told() == [[["two words"], FACTS]]
-
-
-def test_a_veto_leaves_everything_unchanged_and_no_entry(
-    ops: Operations,
-    cluster: Cluster,
-    script: Script,
-    note: SimpleNamespace,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("TEST_EXIT", "7")
-    with pytest.raises(Vetoed, match="exit code 7") as caught:
-        carry_out(ops, cluster, before=note.command)
-    assert (caught.value.exit_code, caught.value.hint) == (1, "nothing was changed")
-    assert script.log == []
-    assert ops.journal(cluster).read() == ()
-
-
-@pytest.mark.parametrize(
-    ("at", "error", "worse", "outcome"),
-    [
-        (None, None, None, "done"),
-        *((at, StepFailed("x"), None, "put back") for at in range(len(STEPS))),
-        *((at, KeyboardInterrupt(), None, "put back") for at in range(len(STEPS))),
-        (1, StepFailed("x"), StepFailed("y"), "failed"),
-        (1, KeyError("a bug"), None, "put back"),
-        (1, StepFailed("x"), KeyError("a bug"), "failed"),
-    ],
-    ids=repr,
-)
-def test_after_is_told_the_outcome_in_every_ending(
-    ops: Operations,
-    cluster: Cluster,
-    script: Script,
-    note: SimpleNamespace,
-    at: int | None,
-    error: BaseException | None,
-    worse: BaseException | None,
-    outcome: str,
-) -> None:
-    script.worse = worse
-    if at is not None and error is not None:
-        script.raises[STEPS[at].verb] = error
-        with pytest.raises(BaseException, match=r".*"):
-            carry_out(ops, cluster, after=note.command)
-    else:
-        carry_out(ops, cluster, after=note.command)
-    assert note.told() == [[[], {**FACTS, "HAOPS_OUTCOME": outcome}]]
-
-
-def test_after_is_told_when_the_servers_cannot_be_reached_at_all(
-    ops: Operations, cluster: Cluster, script: Script, note: SimpleNamespace
-) -> None:
-    script.opens = StepFailed("no connection")
-    with pytest.raises(StepFailed):
-        carry_out(ops, cluster, after=note.command)
-    assert [environment["HAOPS_OUTCOME"] for _, environment in note.told()] == ["failed"]
-
-
-def test_a_failing_after_is_only_a_warning(ops: Operations, cluster: Cluster, script: Script) -> None:
-    done = carry_out(ops, cluster, after="false")
-    assert done.warnings == ("'false': exit code 1",)
-    assert last(ops, cluster).outcome is Outcome.DONE
-
-
-def test_a_failing_after_does_not_hide_the_failure_before_it(
-    ops: Operations, cluster: Cluster, script: Script
-) -> None:
-    script.raises["two"] = StepFailed("it is gone")
-    with pytest.raises(StepFailed, match="it is gone"):
-        carry_out(ops, cluster, after="false")
-
-
-@pytest.mark.parametrize("option", ["before", "after"])
-@pytest.mark.parametrize("command", ["'", "", "  "])
-def test_a_hook_that_cannot_be_read_is_refused_before_anything_acts(
-    ops: Operations, cluster: Cluster, script: Script, option: str, command: str
-) -> None:
-    if option == "before" and not command:
-        pytest.skip("an empty --before is none")
-    if option == "after" and not command:
-        pytest.skip("an empty --after is none")
-    with pytest.raises(BadInput, match=f"--{option}"):
-        carry_out(ops, cluster, **{option: command})
-    assert script.log == []
 
 
 def test_facts_of_a_plan_without_source_and_target_are_empty_words() -> None:

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from haops.cluster.spec import Cluster, Node, StoreName
+from haops.control import heartbeats
 from haops.control.heartbeats import Pace, Pulse, listen
 from haops.errors import BadInput, EnvironmentTrouble
 from haops.health.beat import Beat, Evidence
@@ -22,6 +24,7 @@ from haops.stores.base import Store
 from ...fakes import make_cluster
 
 PACE = Pace(interval_s=0.01, patience_s=0.03, limit_s=0.2, copies_every_s=0.02, grace_s=0.1)
+FOR_S = 30.0
 
 
 @dataclass
@@ -31,8 +34,10 @@ class FakeProbe:
     evidence: Evidence
     says: str = ""
     closed: bool = False
+    beats: int = 0
 
     def probe(self, patience_s: float) -> Beat:
+        self.beats += 1
         sent = time.monotonic_ns()
         if self.evidence is Evidence.SILENT:
             time.sleep(patience_s)
@@ -50,6 +55,7 @@ class FakeStore:
     evidence: dict[str, Evidence] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     probes: list[FakeProbe] = field(default_factory=list)
+    reads: int = 0
 
     def probe(self, node: Node) -> FakeProbe:
         self.probes.append(FakeProbe(self.evidence.get(node.name, Evidence.ANSWERED), f"I am {node.name}"))
@@ -60,6 +66,7 @@ class FakeStore:
         yield self
 
     def read(self) -> Sequence[CopyReading]:
+        self.reads += 1
         return tuple(
             CopyReading(n.name, time.monotonic_ns(), 7, self.digests.get(n.name, "same"))
             for n in self.cluster.servers
@@ -69,8 +76,18 @@ class FakeStore:
     def store(self) -> Store:
         return replace(redis.STORE, probe=self.probe, copies=self.copies)  # type: ignore[arg-type]
 
-    def listen(self, record: Path | None = None, for_s: float = 0.3) -> Pulse:
-        return listen(self.cluster, self.store, for_s, PACE, record)
+    def listen(self, record: Path | None = None, beats: int = 10) -> Pulse:
+        """Until every node was probed so often, and its copies were read so often."""
+
+        def monotonic() -> float:
+            nodes = len(self.cluster.nodes)
+            whole = len(self.probes) == nodes and min(p.beats for p in self.probes) >= beats
+            return time.monotonic() + (FOR_S if whole and self.reads >= beats else 0)
+
+        clock = SimpleNamespace(monotonic=monotonic, monotonic_ns=time.monotonic_ns)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(heartbeats, "time", clock)
+            return listen(self.cluster, self.store, FOR_S, PACE, record)
 
 
 def test_all_well() -> None:
@@ -93,7 +110,7 @@ def test_all_well() -> None:
 
 @pytest.mark.parametrize("evidence", [Evidence.REFUSED, Evidence.SILENT])
 def test_one_node_is_gone(evidence: Evidence) -> None:
-    pulse = FakeStore(evidence={"redis-2": evidence}).listen(for_s=1.2)
+    pulse = FakeStore(evidence={"redis-2": evidence}).listen(beats=30)
     assert not pulse.healthy
     assert [n.node for n in pulse.nodes if n.suspected] == ["redis-2"]
     (lost,) = (n for n in pulse.nodes if n.suspected)
@@ -103,7 +120,7 @@ def test_one_node_is_gone(evidence: Evidence) -> None:
 
 
 def test_a_copy_deviates_although_its_node_answers() -> None:
-    pulse = FakeStore(digests={"redis-3": "other"}).listen(for_s=0.5)
+    pulse = FakeStore(digests={"redis-3": "other"}).listen()
     assert not pulse.healthy
     assert not any(n.suspected for n in pulse.nodes)
     assert [d.node for d in pulse.copies.deviations] == ["redis-3"]
@@ -124,7 +141,7 @@ def test_a_trace_that_cannot_be_written_ends_all_at_once(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     started = time.monotonic()
     with pytest.raises(EnvironmentTrouble):
-        FakeStore().listen(tmp_path / "file" / "traces", for_s=30)
+        FakeStore().listen(tmp_path / "file" / "traces")
     assert time.monotonic() - started < 10
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from haops.runtime.port import ContainerState
 from haops.stores import load
 from haops.stores.base import OutcomeUnknown
 from haops.stores.lock import LockRecipe
+from haops.wait import wait_until
 
 from ...fakes import FakeRuntime, make_cluster, snapshot
 
@@ -33,8 +36,10 @@ class FakeLock:
     node: str = "redis-1"
     token: int | None = None
     tokens = 0
+    tries: int = 0
 
     def acquire(self) -> bool:
+        self.tries += 1
         if self.fails:
             raise OutcomeUnknown("TimeoutError")
         if self.broken:
@@ -55,6 +60,7 @@ class FakeLock:
 
 
 Run = Callable[..., locks.LockRun]
+TURNS = 5
 
 
 @pytest.fixture
@@ -62,17 +68,29 @@ def run(haops: Lifecycle, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch)
     cluster = make_cluster("redis", owner=haops.state.owner())
     haops.state.save(cluster)
     runtime.of(cluster).nodes = {n.name: ContainerState.RUNNING for n in cluster.nodes}
-    for name, value in (
-        ("_STEADY_S", 0.3),
-        ("_BROKEN_S", 0.3),
-        ("_AFTER_S", 0.2),
-        ("_HOLD_S", (0.005, 0.02)),
-    ):
-        monkeypatch.setattr(locks, name, value)
+    monkeypatch.setattr(locks, "_HOLD_S", (0.005, 0.02))
 
     def drill(fault: FaultKind = FaultKind.PARTITION, **how: Any) -> locks.LockRun:
         guard = threading.Lock()
-        recipe = LockRecipe("words", "promise", lambda *_: FakeLock(guard, **how))
+        clients: list[FakeLock] = []
+
+        def client(*_: object) -> FakeLock:
+            clients.append(FakeLock(guard, **how))
+            return clients[-1]
+
+        def turns(_: float) -> None:
+            """What the drill waits for: that every client has taken some."""
+            goals = [each.tries + TURNS for each in clients]
+            wait_until(
+                lambda: all(each.tries >= goal for each, goal in zip(clients, goals, strict=True)),
+                bool,
+                what="the clients' turns",
+                deadline_s=30,
+                interval_s=0.005,
+            )
+
+        monkeypatch.setattr(locks, "time", SimpleNamespace(sleep=turns, monotonic_ns=time.monotonic_ns))
+        recipe = LockRecipe("words", "promise", client)
 
         def store(name: StoreName) -> Any:
             return replace(load(name), lock=recipe, observe=lambda c, _: snapshot(c))

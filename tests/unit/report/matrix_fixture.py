@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -160,6 +161,7 @@ def parts(single: float, visible: float, bursts: int, rng: random.Random) -> Par
     )
 
 
+@functools.cache
 def cells(trials: int = 3, seed: int = 5) -> tuple[Cell, ...]:
     rng = random.Random(seed)
     made = []
@@ -173,6 +175,7 @@ def cells(trials: int = 3, seed: int = 5) -> tuple[Cell, ...]:
     return tuple(made)
 
 
+@functools.cache
 def matrix(trials: int = 3, seed: int = 5) -> Matrix:
     filled = cells(trials, seed)
     skipped = [

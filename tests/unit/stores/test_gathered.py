@@ -112,6 +112,7 @@ def test_the_temporary_file_has_no_name_and_is_closed_with_its_owner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    gc.collect()  # what other tests left open must not be closed in between
     before = len(list(Path("/proc/self/fd").iterdir()))
     gathered = Gathered.of([(b"a", 1)], in_memory=0)
     assert list(tmp_path.iterdir()) == []

@@ -12,16 +12,10 @@ from redis.exceptions import RedisError, ResponseError
 from haops.stores.plan import StepFailed
 from haops.stores.redis.links import Link, Links, ask_each, good
 
-from ...fake_redis import FakeSet, serve_set
+from ...fake_redis import FakeSet
 
 PING = ("PING",)
 WITHIN_S = 0.3
-
-
-@pytest.fixture
-def group() -> Iterator[FakeSet]:
-    with serve_set() as made:
-        yield made
 
 
 @pytest.fixture
