@@ -26,17 +26,16 @@ from haops.stores.redis.values import is_over, preview_of, value_of
 from haops.stores.redis.wire import Wire
 
 _ANSWER_S: Final = 60.0
-# Keys in one run of a script: some 7 ms of the server's time where values are of 64 bytes.
-_SLICE: Final = 2000
+# Keys in one run of a script: some 8 ms of the server's time where values are of 64 bytes.
+_SLICE: Final = 2500
 _STEP: Final = 50
 # Larger values make smaller slices, so that a run takes about as long.
 _SLICE_BYTES: Final = 1024 * 1024
 _ELEMENTS: Final = 1000
 _TRIES: Final = 5
 _FEW: Final = 100
-_SUM = np.dtype([("count", ">u2"), ("high", ">u4"), ("low", ">u4")])
+_SUM: Final = np.dtype([("count", ">u2"), ("sum", ">u8")])
 _CARDINALITY: Final = {"set": "SCARD", "zset": "ZCARD", "hash": "HLEN"}
-_HALF: Final = np.uint64(32)
 
 
 class CompareFailed(HaopsError):
@@ -80,16 +79,14 @@ class LiveSide:
         return self.wire.ask("EVALSHA_RO", self._loaded[script], *words)
 
     def survey(self) -> Survey:
-        """Sums made in the server: 2,560 bytes for each 2,000 keys."""
-        parts: list[Survey] = []
+        """Sums made in the server: 2,560 bytes for each 2,500 keys."""
         total = Survey(np.zeros(BUCKETS, np.uint64), np.zeros(BUCKETS, np.uint64))
         for output, large in self._walk(SUMS, ()):
             table = np.frombuffer(output, _SUM)
-            sums = (table["high"].astype(np.uint64) << _HALF) + table["low"].astype(np.uint64)
-            parts = [total, Survey(table["count"].astype(np.uint64), sums)]
+            np.add(total.counts, table["count"], out=total.counts)
+            np.add(total.sums, table["sum"], out=total.sums)  # wraps around, as it must
             if large:
-                parts.append(survey_of(np.array([digest for _, digest in large], np.uint64)))
-            total = add_surveys(parts)
+                total = add_surveys((total, survey_of(np.array([digest for _, digest in large], np.uint64))))
         return total
 
     def digests(self, buckets: frozenset[int]) -> NDArray[np.uint64]:
