@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_support import haops, tell, timed
+from bench_support import HAOPS, haops, tell, timed
 from cassandra import ConsistencyLevel
 from cassandra.query import BatchStatement, BatchType
 from cassandra_parts import FolderArchive, back_up, restore
@@ -101,6 +101,16 @@ def surveyed(cluster: Cluster) -> Survey:
     return found
 
 
+def peak_mb(state: StateDir, *args: str) -> float:
+    """The most memory that a command takes, the whole process as a user runs it."""
+    env = {**os.environ, "HAOPS_STATE": str(state.root)}
+    child = subprocess.Popen([HAOPS, *args], env=env, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0
+    return usage.ru_maxrss / 1024
+
+
 def same(one: Survey, other: Survey) -> bool:
     return bool((one.counts == other.counts).all() and (one.sums == other.sums).all())
 
@@ -142,12 +152,23 @@ def test_into_another_topology(
         took = timed(lambda: restore(state, state.get(name), archive))
         tell(f"restore, 3 nodes to {nodes}", [took], "s", "<= 90 s")
         assert same(surveyed(state.get(name)), whole)
+        peak = peak_mb(state, "compare", RING, name, "--only", "shop")
+        tell(f"peak memory, haops compare of 3 nodes and {nodes}", [peak], "MB", "< 200 MB")
+        assert peak < 200
     finally:
         haops(state.root, "down", name, "--volumes", check=False)
 
 
+def test_memory_of_comparing_copies_stays_small(state: StateDir, whole: Survey) -> None:
+    """Three sides at once, each with all rows."""
+    del whole
+    peak = peak_mb(state, "compare", RING, "--replicas")
+    tell("peak memory, haops compare --replicas", [peak], "MB", "< 200 MB")
+    assert peak < 200
+
+
 def test_memory_stays_small() -> None:
-    """Of the tool's whole process, after everything above."""
+    """Of the process that did everything above but the comparisons by command."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     tell("peak memory", [peak], "MB", "< 200 MB")
     assert peak < 200

@@ -130,7 +130,7 @@ class Reader:
             return self._raw.execute_async(bound, execution_profile=self._profile, host=host)
 
         for answer in windowed(send, keys):
-            page = answer.current_rows[0]
+            page = _taken(answer)
             self.moved += len(page.body)
             yield page
 
@@ -151,11 +151,10 @@ class Reader:
             bound = statement.bind((span.start, span.end))
             bound.consistency_level, bound.fetch_size = way.level, size
             answer = self._patiently(bound, place, self._host(span, way))
-            page: Page = answer.current_rows[0]
+            page, place = _taken(answer), answer.paging_state
             if page.rows:
                 size = max(1, min(_MOST_ROWS, _PAGE_BYTES * page.rows // max(len(page.body), 1)))
                 yield page
-            place = answer.paging_state
             if not place:
                 return
 
@@ -206,6 +205,15 @@ class _Ahead:
                 continue
             return True
         return False
+
+
+def _taken(answer: Any) -> Page:
+    """An answer's page, which it then has no more.
+
+    The driver keeps each answer until its request's time-out would have come: half a minute of pages.
+    """
+    page: Page = answer.current_rows.pop()
+    return page
 
 
 def raw_bound(statement: Any, values: Sequence[bytes | None], level: int) -> Any:

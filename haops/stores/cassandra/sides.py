@@ -32,8 +32,8 @@ from haops.stores.cassandra.stream import PageStream
 from haops.stores.compare import UNTOLD, Record, Survey
 from haops.stores.gathered import Gathered
 
-# Beside two sides' digests the driver and the pages read ahead need their place in 200 MB too.
-_KEYS_IN_MEMORY: Final = 8 * 1024 * 1024
+# Three copies are three sides: their digests, the driver and the pages read ahead need the 200 MB.
+_KEYS_IN_MEMORY: Final = 1024 * 1024
 _KINDS: Final = {ROW: "row", "s": "static"}
 EXPIRES: Final = "with a TTL"
 _FOR_EVER: Final = 2**63

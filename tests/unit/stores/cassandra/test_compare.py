@@ -114,6 +114,7 @@ class FakeRaw:
         self.rows = [plain(n, b"v" * 20) for n in range(rows)]
         self.fails = fails
         self.asked: list[tuple[Any, int, int]] = []
+        self.answers: list[Any] = []
         self.lock = Lock()
         hosts = [
             SimpleNamespace(endpoint=SimpleNamespace(address=n.host, port=n.host_port), name=n.name)
@@ -140,9 +141,9 @@ class FakeRaw:
         start = paging_state or 0
         some = inside[start : start + bound.fetch_size]
         more = start + len(some) if start + len(some) < len(inside) else None
-        return SimpleNamespace(
-            current_rows=[page(PLAIN, [(r.key, r, None) for r in some])], paging_state=more
-        )
+        rows = [page(PLAIN, [(r.key, r, None) for r in some])]
+        self.answers.append(SimpleNamespace(current_rows=rows, paging_state=more))
+        return self.answers[-1]
 
 
 def read(raw: FakeRaw, way: Way) -> Iterator[Page]:
@@ -164,6 +165,13 @@ def test_a_copy_is_read_from_its_own_holder_and_nobody_else() -> None:
         assert {name for name, _, _ in raw.asked} == {n.name for n in CLUSTER.servers}
     ring = spans(members(CLUSTER), OPTIONS)
     assert all(len({s.holders[copy] for copy in range(3)}) == 3 for s in ring)
+
+
+def test_answers_that_the_driver_keeps_have_no_pages_any_more() -> None:
+    raw = FakeRaw(5000)
+    assert sum(p.rows for p in read(raw, Way())) == 5000
+    assert raw.answers
+    assert not any(answer.current_rows for answer in raw.answers)
 
 
 def test_pages_of_wide_rows_have_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
