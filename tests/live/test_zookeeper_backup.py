@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,6 +144,57 @@ def test_a_backup_of_three_restores_into_one_with_every_list_kind_and_counter(
     for cluster in (source, target):
         with client(cluster) as zookeeper:
             assert zookeeper.create("/queue/n-", b"", sequence=True) == "/queue/n-0000000030"
+
+
+def limit(zookeeper: KazooClient, path: str, limits: bytes) -> None:
+    """As `setquota` of zkCli does it."""
+    top = f"/zookeeper/quota{path}"
+    zookeeper.ensure_path(top)
+    zookeeper.create(f"{top}/zookeeper_limits", limits)
+    zookeeper.create(f"{top}/zookeeper_stats", b"count=0,bytes=0")
+
+
+def used(cluster: Cluster, path: str) -> bytes:
+    with client(cluster) as zookeeper:
+        data: bytes = zookeeper.get(f"/zookeeper/quota{path}/zookeeper_stats")[0]
+        return data
+
+
+def test_quotas_come_back_and_the_server_counts_what_is_used_of_them(
+    haops: Haops, source: Cluster, target: Cluster
+) -> None:
+    limits = b"count=50,bytes=-1=;byteHardLimit=-1;countHardLimit=60"
+    with client(source) as zookeeper:
+        zookeeper.create("/limited/inner/leaf", b"12345", makepath=True)
+        limit(zookeeper, "/limited", limits)
+        limit(zookeeper, "/limited/inner", b"count=7,bytes=-1")
+    archive = back_up(haops, source)
+    assert archive.facts.details["quotas"] == "2"
+    restore(haops, target, archive)
+    with client(target) as zookeeper:
+        assert zookeeper.get("/zookeeper/quota/limited/zookeeper_limits")[0] == limits
+    assert (used(target, "/limited"), used(target, "/limited/inner")) == (
+        b"count=3,bytes=5",
+        b"count=2,bytes=5",
+    )
+    with client(target) as zookeeper:
+        zookeeper.create("/limited/another", b"123")
+        assert used(target, "/limited") == b"count=4,bytes=8"
+        zookeeper.set("/zookeeper/quota/limited/zookeeper_stats", b"count=0,bytes=0")
+        zookeeper.set("/zookeeper/quota/limited/inner/zookeeper_limits", b"count=1,bytes=-1")
+    wish = RestoreWish(only="/limited/inner", merge=True)
+    with BACKING.restorer(target, tools(haops, target), archive, wish) as restorer:
+        for stage in restorer.stages():
+            deque(restorer.perform(stage, ""), maxlen=0)
+    with client(target) as zookeeper:
+        assert zookeeper.get("/zookeeper/quota/limited/inner/zookeeper_limits")[0] == b"count=7,bytes=-1"
+    assert used(target, "/limited") == b"count=0,bytes=0", "a quota from above is not what was asked for"
+    with BACKING.restorer(target, tools(haops, target), archive, RestoreWish()) as restorer:
+        assert "quota of /limited/inner" in restorer.in_the_way()
+    for cluster in (source, target):
+        with client(cluster) as zookeeper:
+            zookeeper.delete("/zookeeper/quota/limited", recursive=True)
+            zookeeper.delete("/limited", recursive=True)
 
 
 def test_a_backup_under_load_has_every_write_acknowledged_before_it_began(

@@ -1,12 +1,13 @@
 """Backup of a ZooKeeper ensemble: one member's snapshot as it is, and its tree in a form that any takes.
 
-Both parts are of one and the same snapshot. A server cannot give the same one twice, so its bytes
+All parts are of one and the same snapshot. A server cannot give the same one twice, so its bytes
 are kept in a file without a name (in `TMPDIR`) while they go out, for the second pass that makes the tree.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -21,9 +22,9 @@ from haops.stores.zookeeper.admin import SnapshotRefused, SnapshotStream, snapsh
 from haops.stores.zookeeper.observe import transactions_behind
 from haops.stores.zookeeper.pipeline import Link
 from haops.stores.zookeeper.reading import Ensemble, ensemble, told_as, walk
-from haops.stores.zookeeper.restore import TREE, restorer
+from haops.stores.zookeeper.restore import QUOTA, TREE, restorer
 from haops.stores.zookeeper.snapshot_file import SnapshotReader
-from haops.stores.zookeeper.tree import BLOCK, Left, encode
+from haops.stores.zookeeper.tree import BLOCK, QUOTAS, Left, TreeNode, encode, is_limits
 
 SNAPSHOT: Final = "snapshot"
 _FAILED: Final = "the backup could not be read"
@@ -42,16 +43,17 @@ class SnapshotSource:
         self._arriving = stream.blocks()
         self._spool = spool
         self._kept = 0
-        self._left = Left()
+        self._left: Left | None = None
         self._ended_at: int | None = None
         # The server had written the whole file when its answer began.
         self._latest = datetime.now(UTC)
 
     def parts(self) -> Sequence[Part]:
-        """The snapshot, then the tree that is made from it."""
+        """The snapshot, then the tree that is made from it, and the quotas, which are met on the way."""
         return (
             Part(SNAPSHOT, self._node.name, Form.PHYSICAL, size=self._stream.size),
             Part(TREE, self._node.name, Form.LOGICAL),
+            Part(QUOTA, self._node.name, Form.LOGICAL),
         )
 
     def read(self, part: Part) -> Iterator[bytes]:
@@ -63,11 +65,24 @@ class SnapshotSource:
         if part.name == SNAPSHOT:
             yield from self._snapshot()
             return
+        if part.name == TREE:
+            yield from encode(self._tree())
+            return
+        if self._left is None:
+            deque(self._tree(), maxlen=0)
+        yield from encode(self._met.quotas)
+
+    def _tree(self) -> Iterator[TreeNode]:
         reader = SnapshotReader(self._snapshot())
-        self._left = Left()
+        left = Left()
         with told_as(BackupFailed, _FAILED):
-            yield from encode(self._left.keep(reader.nodes()))
+            yield from left.keep(reader.nodes())
         self._ended_at = reader.ended_at
+        self._left = left
+
+    @property
+    def _met(self) -> Left:
+        return self._left or Left()
 
     def _snapshot(self) -> Iterator[bytes]:
         """What has come already, then what still comes."""
@@ -99,9 +114,9 @@ class SnapshotSource:
             position=f"zxid {begun:#x}",
             latest=self._latest,
             lag=_lag(self._who, begun),
-            left_out=(*left_out(self._left), *during),
+            left_out=(*left_out(self._met), *during),
             details={
-                **_counts(self._left),
+                **_counts(self._met),
                 "zxid": f"{begun:#x}",
                 "changed_until": f"{begun if ended is None else ended:#x}",
             },
@@ -123,19 +138,25 @@ class WalkedSource:
         self._ended = who
 
     def parts(self) -> Sequence[Part]:
-        """The tree alone."""
-        return (Part(TREE, self._node.name, Form.LOGICAL),)
+        """The tree and the quotas."""
+        return (Part(TREE, self._node.name, Form.LOGICAL), Part(QUOTA, self._node.name, Form.LOGICAL))
 
     def read(self, part: Part) -> Iterator[bytes]:
-        """The tree's bytes.
+        """A part's bytes.
 
         Raises:
             BackupFailed: The server went away.
         """
-        self._left = Left()
         with told_as(BackupFailed, _FAILED), Link(self._cluster, self._node) as link:
             link.sync()
-            yield from encode(self._left.keep(walk(link)))
+            if part.name == TREE:
+                self._left = Left()
+                yield from encode(self._left.keep(walk(link)))
+            else:
+                met = Left()
+                deque(met.keep(walk(link, QUOTAS)), maxlen=0)
+                self._left.quotas = met.quotas
+                yield from encode(met.quotas)
         self._ended = ensemble(self._cluster)
         self._latest = datetime.now(UTC)
 
@@ -157,14 +178,10 @@ class WalkedSource:
 
 def left_out(left: Left) -> tuple[str, ...]:
     """What is not in a tree on purpose, in words."""
-    said = ["/zookeeper (the ensemble's own)"]
+    said = ["/zookeeper (the ensemble's own), but for its quotas"]
     if left.sessions:
         said.append(
             f"{left.sessions} ephemeral node{'s' * (left.sessions > 1)} (they live with their sessions)"
-        )
-    if left.quotas:
-        said.append(
-            f"{left.quotas} quota{'s' * (left.quotas > 1)} (they are in the snapshot, below /zookeeper)"
         )
     return tuple(said)
 
@@ -177,7 +194,13 @@ def _unsettled(begun: int, ended: int) -> str:
 
 
 def _counts(left: Left) -> dict[str, str]:
-    return {"nodes": str(left.nodes), "bytes": str(left.bytes), "ttl_nodes": str(left.lasting)}
+    quotas = sum(is_limits(node.path) for node in left.quotas)
+    return {
+        "nodes": str(left.nodes),
+        "bytes": str(left.bytes),
+        "ttl_nodes": str(left.lasting),
+        "quotas": str(quotas),
+    }
 
 
 def _lag(who: Ensemble, zxid: int) -> str:

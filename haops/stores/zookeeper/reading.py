@@ -29,7 +29,7 @@ from haops.stores.zookeeper.pipeline import (
 )
 from haops.stores.zookeeper.snapshot_file import SnapshotReader
 from haops.stores.zookeeper.topology import is_observer
-from haops.stores.zookeeper.tree import ROOT, Acl, Kind, Torn, TreeNode, is_system, kind_of, within
+from haops.stores.zookeeper.tree import QUOTAS, ROOT, Acl, Kind, Torn, TreeNode, is_system, kind_of, within
 
 # Nodes whose data may be in memory at once: 128 of the largest (1 MB) fit.
 _AT_ONCE: Final = 128
@@ -159,15 +159,21 @@ def _there(link: Link, code: int, path: bytes) -> bool:
 
 
 def walk(link: Link, start: bytes = ROOT) -> Iterator[TreeNode]:
-    """Every node from `start` down, level by level; not one point in time."""
+    """Every node from `start` down, level by level; not one point in time. Of the ensemble's own, only quotas are
+    looked into, where `start` is there.
+    """
     waiting = deque([start])
     while waiting:
         some = [waiting.popleft() for _ in range(min(len(waiting), _AT_ONCE))]
         found = [node for _, node in read_nodes(link, some) if node]
         yield from found
         # An ephemeral node has no children: three reads a node become two for most of a lock's or queue's.
-        inner = [n.path for n in found if n.kind is not Kind.EPHEMERAL and not is_system(n.path)]
+        inner = [n.path for n in found if n.kind is not Kind.EPHEMERAL and _looked_into(n.path)]
         waiting.extend(child_paths(link, inner))
+
+
+def _looked_into(path: bytes) -> bool:
+    return not is_system(path) or within(path, QUOTAS)
 
 
 @dataclass(slots=True)

@@ -1,4 +1,7 @@
-"""Restore of a ZooKeeper backup's tree into any ensemble: nodes first, then the suffixes of their children."""
+"""Restore of a ZooKeeper backup's tree into any ensemble: nodes, then the suffixes of their children, then quotas.
+
+Quotas come last, or one that is enforced could refuse what it counts.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,18 @@ from haops.stores.backup import (
     Stage,
 )
 from haops.stores.zookeeper.pipeline import Code, Link, exists
-from haops.stores.zookeeper.reading import child_paths, ensemble, told_as
+from haops.stores.zookeeper.reading import child_paths, ensemble, told_as, walk
 from haops.stores.zookeeper.tree import (
     ROOT,
     Torn,
     TreeNode,
     UnknownForm,
     decode,
+    is_limits,
+    is_quota,
     is_system,
+    limited,
+    quota_of,
     within,
 )
 from haops.stores.zookeeper.writing import (
@@ -37,11 +44,14 @@ from haops.stores.zookeeper.writing import (
     ensure_parents,
     raise_suffixes,
     remove_below,
+    set_quotas,
 )
 
 TREE: Final = "tree"
+QUOTA: Final = "quotas"
 _NODES: Final = "nodes"
 _SUFFIXES: Final = "suffixes"
+_QUOTAS: Final = "quotas"
 _FAILED: Final = "the ensemble did not take the backup"
 _NAMED: Final = 10
 
@@ -70,13 +80,29 @@ def chosen_path(only: str | None) -> bytes:
     if not only.startswith("/") or only.endswith("/") or "//" in only:
         raise NotRestorable(f"{only!r} is not a path", hint="a path looks like /app/config")
     if is_system(path):
-        raise NotRestorable("/zookeeper is the ensemble's own and in no backup")
+        raise NotRestorable(
+            "/zookeeper is the ensemble's own and in no backup, but for its quotas",
+            hint="a quota is restored with the path that it is of",
+        )
     return path
 
 
 def selected(archive: Archive, only: bytes) -> Iterator[TreeNode]:
     """The nodes of a backup that are `only` or below it, parents first."""
     return (n for n in decode(archive.read(TREE)) if within(n.path, only))
+
+
+def knows_quotas(archive: Archive) -> bool:
+    """Whether a backup says which quotas there were; an older one does not."""
+    return any(p.name == QUOTA for p in archive.parts)
+
+
+def selected_quotas(archive: Archive, only: bytes) -> list[TreeNode]:
+    """What the quotas of `only` and of paths below it are made of, parents first; none in an older backup."""
+    if not knows_quotas(archive):
+        return []
+    top = quota_of(only)
+    return [n for n in decode(archive.read(QUOTA)) if is_quota(n.path) and within(n.path, top)]
 
 
 def measure(nodes: Iterator[TreeNode]) -> Extent:
@@ -96,39 +122,49 @@ class TreeRestorer:
         self._archive = archive
         self._wish = wish
         self._only = only
-        self._extent = _measured(archive, only)
+        self._extent, self._quotas = _measured(archive, only)
 
     def in_the_way(self) -> tuple[str, ...]:
-        """The nodes below the root, or the subtree, unless they may stay."""
+        """The nodes below the root, or the subtree, and their quotas, unless they may stay."""
         if self._wish.merge:
             return ()
         with told_as(RestoreFailed, _FAILED), self._link() as link:
+            quotas = self._there(link)
             if self._only != ROOT:
-                there = link.ask(exists(self._only)).code == Code.OK
-                return (_name(self._only),) if there else ()
-            found = sorted(p for p in child_paths(link, [ROOT]) if not is_system(p))
+                found = [self._only] if link.ask(exists(self._only)).code == Code.OK else []
+            else:
+                found = sorted(p for p in child_paths(link, [ROOT]) if not is_system(p))
+        found += [b"quota of " + p for p in quotas]
         named = [_name(p) for p in found[:_NAMED]]
         return (*named, f"and {len(found) - _NAMED} more") if len(found) > _NAMED else tuple(named)
 
+    def _there(self, link: Link) -> list[bytes]:
+        """The paths whose quotas are where this restore would set some."""
+        if not knows_quotas(self._archive):
+            return []
+        return sorted(limited(n.path) for n in walk(link, quota_of(self._only)) if is_limits(n.path))
+
     def wipe(self) -> None:
-        """Remove the subtree, or everything but the ensemble's own.
+        """Remove the subtree, or everything but the ensemble's own; and the quotas of it.
 
         Raises:
             RestoreFailed: The ensemble refuses; what is gone so far is gone.
         """
         with told_as(RestoreFailed, "the ensemble could not be emptied"), self._link() as link:
+            if knows_quotas(self._archive):
+                for path in list(child_paths(link, [quota_of(self._only)])):
+                    remove_below(link, path)
             if self._only == ROOT or link.ask(exists(self._only)).code == Code.OK:
                 remove_below(link, self._only)
 
     def stages(self) -> Sequence[Stage]:
-        """The nodes, then the suffixes, if there are any to raise."""
-        nodes = Stage(_NODES, "create nodes with data and access lists", self._extent.nodes, "nodes")
-        if not self._extent.suffixes:
-            return (nodes,)
-        return (
-            nodes,
+        """The nodes, then the suffixes, if there are any to raise, and the quotas, if there are any."""
+        all_of = (
+            Stage(_NODES, "create nodes with data and access lists", self._extent.nodes, "nodes"),
             Stage(_SUFFIXES, "raise the next suffix of children", self._extent.suffixes, "suffixes"),
+            Stage(_QUOTAS, "set quotas", len(self._quotas), "nodes"),
         )
+        return tuple(stage for stage in all_of if stage.total or stage.name == _NODES)
 
     def perform(self, stage: Stage, mark: str) -> Iterator[Advance]:
         """Do a stage from a mark, which is the number of nodes that are done.
@@ -140,6 +176,9 @@ class TreeRestorer:
         try:
             with ExitStack() as opened:
                 opened.enter_context(told_as(RestoreFailed, _FAILED))
+                if stage.name == _QUOTAS:
+                    yield from self._limit(opened.enter_context(self._link()), skipped)
+                    return
                 # To a late mark it is a long way: no session waits for it.
                 nodes = _begun(islice(selected(self._archive, self._only), skipped, None))
                 link = opened.enter_context(self._link())
@@ -163,6 +202,11 @@ class TreeRestorer:
         # A counter that stands higher in the ensemble already has nothing to raise.
         yield Advance(total, str(count))
 
+    def _limit(self, link: Link, skipped: int) -> Iterator[Advance]:
+        ensure_parents(link, self._quotas[0].path)
+        for done in set_quotas(link, self._quotas[skipped:]):
+            yield Advance(skipped + done, str(skipped + done))
+
     def _link(self) -> Link:
         try:
             return Link(self._cluster, ensemble(self._cluster).leader)
@@ -175,14 +219,15 @@ def _begun(nodes: Iterator[TreeNode]) -> Iterator[TreeNode]:
     return chain(list(islice(nodes, 1)), nodes)
 
 
-def _measured(archive: Archive, only: bytes) -> Extent:
+def _measured(archive: Archive, only: bytes) -> tuple[Extent, list[TreeNode]]:
     try:
         extent = measure(selected(archive, only))
+        quotas = selected_quotas(archive, only)
     except (UnknownForm, Torn) as error:
         raise NotRestorable(error.message, detail=error.detail, hint=error.hint) from error
     if not extent.nodes:
         raise NotRestorable(f"the backup has nothing at {_name(only)}")
-    return extent
+    return extent, quotas
 
 
 def _name(path: bytes) -> str:

@@ -13,14 +13,16 @@ a string is its length (uint32) and its bytes:
     0  end:          number of nodes (uint64)
 
 A parent comes before its children. Nodes of sessions (ephemeral ones) are left out, and so is all
-below `/zookeeper`, which is the ensemble's own.
+below `/zookeeper`, which is the ensemble's own. What is below `/zookeeper/quota` is in a part of its own, `quotas`, a
+stream of the same form: a haops that knows of no such part restores the tree without it, and a backup without it is
+one without quotas.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -30,6 +32,11 @@ from haops.errors import HaopsError
 
 ROOT: Final = b"/"
 SYSTEM: Final = b"/zookeeper"
+# A quota of a path is a node `zookeeper_limits` below the same path here; what is used of it stands beside
+# that, in `zookeeper_stats`, which the server counts anew when it is made (DataTree.createNode of 3.9).
+QUOTAS: Final = SYSTEM + b"/quota"
+_LIMITS: Final = b"/zookeeper_limits"
+_STATS: Final = b"/zookeeper_stats"
 HEADER: Final = b"haops-zookeeper-tree "
 VERSION: Final = 1
 # A node is 1 MB at most unless a server's jute.maxbuffer is raised; beyond this a length is damage.
@@ -130,6 +137,31 @@ def within(path: bytes, only: bytes) -> bool:
     return only == ROOT or path == only or path.startswith(only + b"/")
 
 
+def is_quota(path: bytes) -> bool:
+    """Whether a node is one of those that quotas are made of."""
+    return path.startswith(QUOTAS + b"/")
+
+
+def is_limits(path: bytes) -> bool:
+    """Whether a node says how much may be below a path."""
+    return is_quota(path) and path.endswith(_LIMITS)
+
+
+def is_stats(path: bytes) -> bool:
+    """Whether a node says how much is below a path that has a quota."""
+    return is_quota(path) and path.endswith(_STATS)
+
+
+def limited(path: bytes) -> bytes:
+    """The path that a `zookeeper_limits` is the quota of."""
+    return path[len(QUOTAS) : -len(_LIMITS)] or ROOT
+
+
+def quota_of(path: bytes) -> bytes:
+    """The node below which are the quotas of a path and of all below it."""
+    return QUOTAS if path == ROOT else QUOTAS + path
+
+
 def parent(path: bytes) -> bytes:
     """The path one up; the root's is the root."""
     return path.rpartition(b"/")[0] or ROOT
@@ -172,22 +204,23 @@ def pack_acl(acl: Acl) -> bytes:
 
 @dataclass(slots=True)
 class Left:
-    """What was read and left out of a tree, by kind."""
+    """What was read and left out of a tree, by kind; the nodes that quotas are made of are kept: they are few."""
 
     nodes: int = 0
     bytes: int = 0
     suffixes: int = 0
     sessions: int = 0
     system: int = 0
-    quotas: int = 0
     lasting: int = 0
+    quotas: list[TreeNode] = field(default_factory=list)
 
     def keep(self, nodes: Iterable[TreeNode]) -> Iterator[TreeNode]:
         """Pass on what belongs into a tree's stream, and count."""
         for node in nodes:
             if is_system(node.path):
                 self.system += 1
-                self.quotas += node.path.endswith(b"/zookeeper_limits")
+                if is_quota(node.path) and node.kind is not Kind.EPHEMERAL:
+                    self.quotas.append(node)
             elif node.kind is Kind.EPHEMERAL:
                 self.sessions += 1
             else:

@@ -21,7 +21,7 @@ from haops.stores.zookeeper.pipeline import (
     set_data,
 )
 from haops.stores.zookeeper.reading import child_paths, chunks, read_nodes
-from haops.stores.zookeeper.tree import OPEN, ROOT, Kind, TreeNode, is_system, parent
+from haops.stores.zookeeper.tree import OPEN, ROOT, Kind, TreeNode, is_stats, is_system, parent
 
 # A request is below 1 MB (jute.maxbuffer); small ones let the next be on its way while this one is synced.
 _NODES: Final = 500
@@ -236,6 +236,20 @@ def _raise(link: Link, node: TreeNode, missing: int) -> Iterator[int]:
         if reply.code:
             raise Refused(link.node, reply.code, path=passing)
         yield count
+
+
+def set_quotas(link: Link, nodes: Sequence[TreeNode]) -> Iterator[int]:
+    """Make the nodes that quotas are made of, parents first; yields how many are done.
+
+    What is used of a quota is made anew where it is there: the server counts it when it is made, and at no other time.
+
+    Raises:
+        Refused: The server refuses one.
+    """
+    done = 0
+    for group in batches(nodes):
+        adjust(link, group, frozenset(n.path for n in group if is_stats(n.path)))
+        yield (done := done + len(group))
 
 
 def remove_below(link: Link, path: bytes) -> int:

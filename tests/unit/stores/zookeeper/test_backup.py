@@ -5,7 +5,7 @@ import pytest
 from haops.errors import BadInput
 from haops.stores.backup import BackupFailed, BackupWish, Form
 from haops.stores.zookeeper.backup import BACKING
-from haops.stores.zookeeper.tree import Kind, decode
+from haops.stores.zookeeper.tree import Kind, decode, is_system
 
 from ....fakes import FakeRuntime
 from .archives import back_up, tools
@@ -27,8 +27,8 @@ def test_both_parts_are_of_the_same_snapshot() -> None:
     server = filled()
     with ensemble(server) as cluster:
         with BACKING.source(cluster, tools(), BackupWish("b1")) as source:
-            snapshot, tree = source.parts()
-            assert (snapshot.form, tree.form) == (Form.PHYSICAL, Form.LOGICAL)
+            snapshot, tree, quotas = source.parts()
+            assert [p.form for p in (snapshot, tree, quotas)] == [Form.PHYSICAL, Form.LOGICAL, Form.LOGICAL]
             raw = b"".join(source.read(snapshot))
             server.put("/later")
             nodes = list(decode(source.read(tree)))
@@ -42,7 +42,7 @@ def test_the_tree_can_be_read_before_and_after_the_snapshot() -> None:
         ensemble(filled()) as cluster,
         BACKING.source(cluster, tools(), BackupWish("b1")) as source,
     ):
-        snapshot, tree = source.parts()
+        snapshot, tree, _ = source.parts()
         first = b"".join(source.read(tree))
         raw = b"".join(source.read(snapshot))
         assert len(raw) == snapshot.size
@@ -59,7 +59,8 @@ def test_facts_name_position_version_and_what_is_left_out() -> None:
     assert facts.details["nodes"] == "4"
     said = "; ".join(facts.left_out)
     assert "1 ephemeral node (" in said
-    assert "1 quota (" in said
+    assert "/zookeeper (the ensemble's own), but for its quotas" in said
+    assert facts.details["quotas"] == "1"
     assert "either state" not in said
 
 
@@ -96,7 +97,7 @@ def test_without_a_snapshot_a_logical_backup_reads_node_by_node() -> None:
     server.admin = (404, b"not here")
     with ensemble(server) as cluster:
         backup = back_up(cluster, logical=True)
-    assert list(backup.blobs) == ["tree"]
+    assert list(backup.blobs) == ["tree", "quotas"]
     nodes = {n.path: n for n in decode(backup.read("tree"))}
     assert set(nodes) == {b"/", b"/app", b"/app/q", b"/app/t"}
     assert nodes[b"/app"].next == 2
@@ -147,3 +148,43 @@ def test_there_is_no_loan_to_give_back() -> None:
 
     with ensemble(filled()) as cluster:
         assert "no setting" in BACKING.give_back(cluster, FakeRuntime(), Loan("zookeeper-1", "x", "1"))
+
+
+def with_quotas() -> FakeServer:
+    server = filled()
+    server.put("/zookeeper/config")
+    server.put("/zookeeper/quota/app", acl=((1, b"world", b"anyone"),))
+    server.put("/zookeeper/quota/app/zookeeper_limits", b"count=9")
+    server.put("/zookeeper/quota/app/zookeeper_stats", b"count=3")
+    server.put("/zookeeper/quota/app/passing", owner=0x1000000000001)
+    return server
+
+
+@pytest.mark.parametrize("refused", [None, (404, b"not here")])
+def test_what_quotas_are_made_of_is_a_part_of_its_own(refused: tuple[int, bytes] | None) -> None:
+    server = with_quotas()
+    server.admin = refused
+    with ensemble(server) as cluster:
+        backup = back_up(cluster, logical=True)
+    found = {n.path: n for n in decode(backup.read("quotas"))}
+    top = b"/zookeeper/quota"
+    assert set(found) == {
+        top + p for p in (b"/zookeeper_limits", b"/app", b"/app/zookeeper_limits", b"/app/zookeeper_stats")
+    }
+    assert found[top + b"/app/zookeeper_limits"].data == b"count=9"
+    assert found[top + b"/app"].acl == ((1, b"world", b"anyone"),)
+    assert backup.facts.details["quotas"] == "2"
+    assert not any(is_system(n.path) for n in decode(backup.read("tree")))
+
+
+def test_quotas_can_be_read_before_the_tree_and_are_of_its_snapshot() -> None:
+    server = with_quotas()
+    with ensemble(server) as cluster, BACKING.source(cluster, tools(), BackupWish("b1")) as source:
+        snapshot, tree, quotas = source.parts()
+        server.put("/zookeeper/quota/later")
+        first = b"".join(source.read(quotas))
+        assert len(list(decode([first]))) == 4
+        assert len(b"".join(source.read(snapshot))) == snapshot.size
+        assert len(list(decode(source.read(tree)))) == 4
+        assert b"".join(source.read(quotas)) == first
+        assert source.facts().details["quotas"] == "2"

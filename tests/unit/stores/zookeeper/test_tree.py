@@ -17,8 +17,12 @@ from haops.stores.zookeeper.tree import (
     decode,
     encode,
     fingerprint,
+    is_limits,
+    is_stats,
     is_system,
     kind_of,
+    limited,
+    quota_of,
     within,
 )
 
@@ -150,12 +154,16 @@ def test_the_ensembles_own_and_sessions_nodes_are_left_out_and_counted() -> None
     kept = [
         plain(b"/"),
         plain(b"/zookeeper"),
+        plain(b"/zookeeper/quota"),
+        plain(b"/zookeeper/quota/a"),
         plain(b"/zookeeper/quota/a/zookeeper_limits"),
+        plain(b"/zookeeper/quota/a/passing", kind=Kind.EPHEMERAL),
         plain(b"/zookeepers", kind=Kind.TTL, ttl=5),
         plain(b"/lock", kind=Kind.EPHEMERAL),
     ]
     assert [n.path for n in left.keep(kept)] == [b"/", b"/zookeepers"]
-    assert (left.nodes, left.bytes, left.sessions, left.system, left.quotas) == (2, 2, 1, 2, 1)
+    assert (left.nodes, left.bytes, left.sessions, left.system) == (2, 2, 1, 5)
+    assert left.quotas == kept[3:5]
     assert left.lasting == 1
 
 
@@ -166,3 +174,24 @@ def test_a_subtree_is_a_path_and_what_is_below_it() -> None:
     assert within(b"/ab", b"/")
     assert is_system(b"/zookeeper/config")
     assert not is_system(b"/zookeeperx")
+
+
+@pytest.mark.parametrize(
+    ("path", "of"),
+    [
+        (b"/zookeeper/quota/zookeeper_limits", b"/"),
+        (b"/zookeeper/quota/a/b/zookeeper_limits", b"/a/b"),
+        (b"/zookeeper/quota/a/b/zookeeper_stats", None),
+        (b"/zookeeper/quota/a", None),
+        (b"/zookeeper/quotas/a/zookeeper_limits", None),
+        (b"/a/zookeeper_limits", None),
+    ],
+)
+def test_a_quota_is_known_by_its_place_and_is_of_the_path_that_its_place_says(
+    path: bytes, of: bytes | None
+) -> None:
+    assert is_limits(path) == (of is not None)
+    if of is not None:
+        assert limited(path) == of
+        assert within(path, quota_of(of))
+    assert is_stats(path) == path.endswith(b"/b/zookeeper_stats")
