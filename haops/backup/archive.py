@@ -16,6 +16,7 @@ from haops.backup.manifest import Chunk, Manifest, PartRecord
 from haops.backup.repository import Folder, Repository, chunk_key
 from haops.backup.storage import ObjectMissing, StorageTrouble
 from haops.cluster.spec import StoreName
+from haops.control.execute import operator
 from haops.errors import BadInput
 from haops.stores.backup import Facts, Part
 
@@ -77,7 +78,12 @@ class ArchiveReader:
             BadInput: It was removed meanwhile.
         """
         with suppress(StorageTrouble):  # what is full or can only be read can be restored from, too
-            self._repository.lease(self.id, cluster)
+            self._repository.lease(self.id, cluster, operator())
+
+    def renew_lease(self, cluster: str) -> None:
+        """Show that the restore is still at work; see `haops.backup.leases`."""
+        with suppress(StorageTrouble):
+            self._repository.renew_lease(self.id, cluster, operator())
 
     def end_lease(self, cluster: str) -> None:
         """It is not needed any more; may be repeated."""

@@ -1,7 +1,8 @@
 """Removing backups that no rule keeps, and the chunks that no remaining backup needs.
 
-A backup that is being restored stays, and so does one whose last verification found something wrong: it fills no
-rule, and people decide what becomes of it.
+A backup that is being restored stays, as long as its lease says (see `leases`). One whose last verification found
+something wrong fills no rule: it stays, for people to decide what becomes of it, until they say `damaged`; and then,
+too, where its cluster has no other.
 
 A chunk goes only if every other backup can be read and none of them needs it, if it is older than the grace, and
 if no backup is being made: that one may lean on any chunk. Documents go before chunks, so that a
@@ -26,6 +27,8 @@ GRACE: Final = timedelta(hours=1)
 # Between so many removals of chunks it looks whether somebody began a backup.
 _BATCH: Final = 256
 _LEASED: Final = ("being restored",)
+_FAILED: Final = "its verification failed; to remove it: --damaged"
+_NO_OTHER: Final = "its verification failed, but its cluster has no other"
 _MEANWHILE: Final = "another backup was begun meanwhile; run it again later"
 
 
@@ -38,7 +41,8 @@ class PruneOrder:
         cluster: Only this cluster's backups are removed.
         grace: Nothing younger is removed, except by the rules.
         incomplete: Remove backups that were cut off, too.
-        damaged: Remove backups whose documents are damaged, too; never those of a newer haops.
+        damaged: Remove backups whose documents are damaged, too, never those of a newer haops; and those whose
+            last verification failed, but not the newest where no other of its cluster is whole.
         dry_run: Only say what would be removed.
     """
 
@@ -57,9 +61,10 @@ class Pruned:
 
     Args:
         decision: On the complete backups; what holds one stands among its reasons.
-        dropped: Incomplete and damaged backups that go as well.
+        dropped: Incomplete and damaged backups that go as well, and those whose verification failed.
         chunks: Objects no backup needs any more; `bytes` is what they take.
         chunks_stay: Why no chunk, or no further one, may be removed now; empty if all were.
+        remarks: What people should know besides: leases that hold no longer, verifications that failed.
     """
 
     decision: Decision
@@ -67,6 +72,7 @@ class Pruned:
     chunks: int
     bytes: int
     chunks_stay: str
+    remarks: tuple[str, ...] = ()
 
 
 def prune(repository: Repository, order: PruneOrder) -> Pruned:
@@ -76,33 +82,71 @@ def prune(repository: Repository, order: PruneOrder) -> Pruned:
         StorageTrouble: The repository does not answer; what was removed is removed.
     """
     found = entries(repository)
-    decision = _decide(found, order)
-    dropped = tuple(e.id for e in found if _drops(e, order))
+    decision = _decide(repository, found, order)
+    dropped = tuple(e.id for e in found if _drops(e, order, decision))
+    remarks = tuple(_remarks(repository, found, dropped, order))
     going = {*decision.forget, *dropped}
     if not order.dry_run:
         for folder in repository.half_forgotten():
             repository.forget(folder)
         taken = {e.id for e in found if e.id in going and not repository.forget(e.folder)}
         folders = repository.folders() if taken else {}
-        decision = _held_back(decision, {i: _held(folders[i]) or _LEASED for i in taken & folders.keys()})
+        held = {i: _held(repository, folders[i], order) or _LEASED for i in taken & folders.keys()}
+        decision = _held_back(decision, held)
         dropped = tuple(i for i in dropped if i not in taken)
         going -= taken
         _remove(repository, _old(repository.storage.entries(UNFINISHED), order))
     chunks, size, stay = _chunks(repository, going, order)
-    return Pruned(decision, dropped, chunks, size, stay)
+    return Pruned(decision, dropped, chunks, size, stay, remarks)
 
 
-def _decide(found: Sequence[Entry], order: PruneOrder) -> Decision:
+def _decide(repository: Repository, found: Sequence[Entry], order: PruneOrder) -> Decision:
     whole = [e for e in found if e.state is BackupState.COMPLETE and order.cluster in (None, e.cluster)]
     points = [
-        Point(e.id, (e.begun.owner, e.begun.cluster), e.created, _held(e.folder))
-        for e in whole
-        if e.begun and not e.failed
+        Point(e.id, _series(e), e.created, _held(repository, e.folder, order)) for e in whole if not e.failed
     ]
-    failed = {e.id: ("its verification failed", *_held(e.folder)) for e in whole if e.failed}
+    failed = _failed_that_stay(repository, whole, order)
     if order.rules is None:
         return Decision({p.id: ("no rule", *p.held) for p in points} | failed, ())
     return _held_back(decide(points, order.rules, order.now()), failed)
+
+
+def _failed_that_stay(
+    repository: Repository, whole: Sequence[Entry], order: PruneOrder
+) -> dict[str, tuple[str, ...]]:
+    """Those of the complete ones (the oldest first) whose verification failed and that stay, and why."""
+    last = {_series(e): e.id for e in whole}
+    for good in (e for e in whole if not e.failed):
+        last.pop(_series(good), None)
+    stay: dict[str, tuple[str, ...]] = {}
+    for entry in (e for e in whole if e.failed):
+        held = _held(repository, entry.folder, order)
+        if not order.damaged:
+            stay[entry.id] = (_FAILED, *held)
+        elif entry.id in last.values():
+            stay[entry.id] = (_NO_OTHER, *held)
+        elif held:
+            stay[entry.id] = held
+    return stay
+
+
+def _series(entry: Entry) -> tuple[str, str]:
+    return (entry.begun.owner if entry.begun else "", entry.cluster)
+
+
+def _remarks(
+    repository: Repository, found: Sequence[Entry], dropped: Sequence[str], order: PruneOrder
+) -> Iterator[str]:
+    now = order.now()
+    for entry in (e for e in found if order.cluster in (None, e.cluster)):
+        for lease in repository.leases(entry.folder, now):
+            if not lease.holds:
+                yield f"{entry.id}: {lease.words(now)}"
+        if entry.checked and entry.failed and entry.id in dropped:
+            yield (
+                f"{entry.id}: its last verification ({entry.checked.depth}, "
+                f"{entry.checked.at:%Y-%m-%d %H:%M} UTC) failed"
+            )
 
 
 def _held_back(decision: Decision, held: Mapping[str, tuple[str, ...]]) -> Decision:
@@ -110,14 +154,17 @@ def _held_back(decision: Decision, held: Mapping[str, tuple[str, ...]]) -> Decis
     return Decision({**decision.keep, **held}, tuple(i for i in decision.forget if i not in held))
 
 
-def _held(folder: Folder) -> tuple[str, ...]:
-    return tuple(f"being restored into {cluster}" for cluster in folder.restoring)
+def _held(repository: Repository, folder: Folder, order: PruneOrder) -> tuple[str, ...]:
+    now = order.now()
+    return tuple(lease.words(now) for lease in repository.leases(folder, now) if lease.holds)
 
 
-def _drops(entry: Entry, order: PruneOrder) -> bool:
-    if order.cluster not in (None, entry.cluster) or entry.newer or _fresh(entry, order):
+def _drops(entry: Entry, order: PruneOrder, decision: Decision) -> bool:
+    if order.cluster not in (None, entry.cluster) or entry.newer:
         return False
-    if entry.folder.restoring:
+    if entry.failed:  # it is complete: nobody is at work on it, however young it is
+        return entry.id not in decision.keep
+    if _fresh(entry, order) or entry.folder.held(order.now()):
         return False
     return (entry.state is BackupState.INCOMPLETE and order.incomplete) or (
         entry.state is BackupState.DAMAGED and order.damaged

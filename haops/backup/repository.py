@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
@@ -24,6 +24,7 @@ from haops.backup import chunks as forms
 from haops.backup import documents
 from haops.backup.documents import Damaged, TooNew
 from haops.backup.keys import ring
+from haops.backup.leases import Lease, Restoring, holds
 from haops.backup.manifest import Begun, Checked, Chunk, Manifest, PartRecord, Sealed
 from haops.backup.storage import LocalStorage, ObjectMissing, Storage, StorageTrouble
 from haops.errors import BadInput
@@ -60,26 +61,19 @@ class RepositoryRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
-    """A backup is being restored: from `since` (UTC) until the restore is complete."""
-
-    backup: str
-    cluster: str
-    since: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Folder:
     """The objects of one backup.
 
     Args:
         names: Relative to the backup's folder.
         touched: When the last of them was written, by the storage's clock; UTC.
+        heard: For each cluster that it is being restored into, when that lease was last written; likewise.
     """
 
     id: str
     names: frozenset[str]
     touched: datetime
+    heard: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def begun(self) -> bool:
@@ -96,11 +90,9 @@ class Folder:
         """Whether it once had a manifest."""
         return _SEALED in self.names
 
-    @property
-    def restoring(self) -> Sequence[str]:
-        """The clusters it is being restored into, sorted."""
-        found = (n for n in sorted(self.names) if n.startswith(_RESTORING))
-        return [n.removeprefix(_RESTORING).removesuffix(".json") for n in found]
+    def held(self, now: datetime) -> bool:
+        """Whether a restore keeps it from being removed; see `leases`."""
+        return any(holds(heard, now) for heard in self.heard.values())
 
     @property
     def gone(self) -> bool:
@@ -130,13 +122,17 @@ class Repository:
     def _folders(self, prefix: str) -> Mapping[str, Folder]:
         names: dict[str, set[str]] = {}
         touched: dict[str, datetime] = {}
+        heard: dict[str, dict[str, datetime]] = {}
         for entry in self.storage.entries(prefix):
             backup, slash, name = entry.key.removeprefix(_BACKUPS).partition("/")
             if not slash:  # a file beside the backups is somebody else's
                 continue
             names.setdefault(backup, set()).add(name)
             touched[backup] = max(touched.get(backup, entry.modified), entry.modified)
-        return {i: Folder(i, frozenset(names[i]), touched[i]) for i in sorted(names)}
+            if name.startswith(_RESTORING):
+                cluster = name.removeprefix(_RESTORING).removesuffix(".json")
+                heard.setdefault(backup, {})[cluster] = entry.modified
+        return {i: Folder(i, frozenset(names[i]), touched[i], heard.get(i, {})) for i in sorted(names)}
 
     def begun(self, backup: str) -> Begun:
         """What a backup was begun as. Raises ObjectMissing, Damaged or TooNew."""
@@ -166,13 +162,31 @@ class Repository:
         self._save(backup, _CHECKED, checked)
         return True
 
-    def lease(self, backup: str, cluster: str) -> None:
+    def leases(self, folder: Folder, now: datetime) -> Sequence[Restoring]:
+        """The restores of a backup that are not complete, by cluster, sorted; those that were cut off included."""
+        return [self._restoring(folder.id, c, heard, now) for c, heard in sorted(folder.heard.items())]
+
+    def _restoring(self, backup: str, cluster: str, heard: datetime, now: datetime) -> Restoring:
+        since, holder = None, ""
+        with suppress(ObjectMissing, Damaged, TooNew):  # that it is there is what counts
+            found = self._load(Lease, backup, _lease(cluster))
+            since, holder = found.since, found.holder
+        return Restoring(cluster, holder, since, heard, holds(heard, now))
+
+    def renew_lease(self, backup: str, cluster: str, holder: str = "") -> None:
+        """Write a lease anew: it has another week. Looks at nothing, for its backup cannot have been removed."""
+        since = datetime.now(UTC)
+        with suppress(ObjectMissing, Damaged, TooNew):
+            since = self._load(Lease, backup, _lease(cluster)).since
+        self._save(backup, _lease(cluster), Lease(backup, cluster, since, holder))
+
+    def lease(self, backup: str, cluster: str, holder: str = "") -> None:
         """Keep a backup from being removed while it is restored into a cluster; until `end_lease`.
 
         Raises:
             BadInput: It was removed, or is being removed.
         """
-        self._save(backup, _lease(cluster), Lease(backup, cluster, datetime.now(UTC)))
+        self.renew_lease(backup, cluster, holder)
         # Whoever removes it writes the tombstone first and looks for leases then: one of the two sees the other.
         folder = self._folders(_key(backup, "")).get(backup)
         if folder is None or folder.gone or not folder.complete:
@@ -245,13 +259,14 @@ class Repository:
     def forget(self, folder: Folder) -> bool:
         """Remove a backup's documents; whether they are gone: what is being restored stays.
 
-        A tombstone makes it one step: from then on it counts as gone, and who finds it finishes.
+        A tombstone makes it one step: from then on it counts as gone, and who finds it finishes. It is
+        also what tells the storage's time, by which the leases' age is counted here: no clock of ours is asked.
         """
         # A full disk may not take the tombstone; then the manifest goes first all the same.
         with suppress(StorageTrouble):
             self._save(folder.id, _FORGOTTEN, RepositoryRecord(folder.id, datetime.now(UTC)))
         now = self._folders(_key(folder.id, "")).get(folder.id, folder)
-        if now.restoring and now.complete and (now.sealed or now.begun):
+        if now.held(now.touched) and now.complete and (now.sealed or now.begun):
             self.storage.delete(_key(folder.id, _FORGOTTEN))
             return False
         names = folder.names | now.names

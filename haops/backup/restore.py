@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+from haops.backup.leases import RENEW_S, renewed
 from haops.cluster.loans import Loans
 from haops.cluster.spec import Cluster
 from haops.control.execute import operator
@@ -45,6 +46,10 @@ class Leased(Archive, Protocol):
 
     def lease(self, cluster: str) -> None:
         """Keep it until `end_lease`, also if this process dies; may be repeated."""
+        ...
+
+    def renew_lease(self, cluster: str) -> None:
+        """The restore is still at work: keep it for another while."""
         ...
 
     def end_lease(self, cluster: str) -> None:
@@ -158,8 +163,9 @@ def restore(haops: Lifecycle, cluster: Cluster, archive: Leased, order: RestoreO
         try:
             with opened as restorer:
                 archive.lease(cluster.name)
-                _clear_the_way(run, restorer, cluster, archive)
-                done = tuple(_stages(run, restorer))
+                with renewed(lambda: archive.renew_lease(cluster.name), RENEW_S):
+                    _clear_the_way(run, restorer, cluster, archive)
+                    done = tuple(_stages(run, restorer))
             whole = time.monotonic()
             await_healthy(haops, cluster, _HEALTHY_S)
         except BaseException as error:

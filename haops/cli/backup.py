@@ -13,6 +13,7 @@ import typer
 from haops.cli import backup_words as words
 from haops.cli import output as shapes
 from haops.cli.context import cluster_names, lifecycle
+from haops.cli.lease_words import lease_fields, leases_of, print_leases, print_removal, removal_fields
 from haops.cli.output import Output, OutputOption
 from haops.errors import EXIT_FAILED, EXIT_UNKNOWN, BadInput, EnvironmentTrouble, HaopsError, Interrupted
 
@@ -156,19 +157,22 @@ def list_backups(
 
 @app.command("show", epilog="Examples: haops backup show latest | haops backup show redis:latest -o json")
 def show(backup: BackupArgument, repo: RepoOption = None, output: OutputOption = Output.TABLE) -> None:
-    """Show a backup: where it stands in the servers' history, what is in it and what is not."""
+    """Show a backup: where it stands in the servers' history, what is in it and what is not, who restores it."""
     from haops.backup.catalogue import find
 
     repository = repository_at(repo)
     entry = find(repository, backup)
     # Of one that a newer haops made, this raises what says so.
     manifest = repository.manifest(entry.id) if entry.summary or entry.newer else None
+    leases = leases_of(repository, entry)
     if output is Output.NAME:
         typer.echo(entry.id)
     elif output in (Output.JSON, Output.YAML):
-        shapes.emit({"version": shapes.FORMAT, "backup": words.entry_details(entry, manifest)}, output)
+        fields = {**words.entry_details(entry, manifest), "restores": lease_fields(leases)}
+        shapes.emit({"version": shapes.FORMAT, "backup": fields}, output)
     else:
         words.print_entry(entry, manifest, wide=output is Output.WIDE)
+        print_leases(leases)
 
 
 @app.command(
@@ -339,7 +343,7 @@ def prune(
         bool, typer.Option("--incomplete", help="Remove backups that were cut off, too.")
     ] = False,
     damaged: Annotated[
-        bool, typer.Option("--damaged", help="Remove backups whose manifest is damaged, too.")
+        bool, typer.Option("--damaged", help="Remove damaged ones and those whose verification failed, too.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     yes: YesOption = False,
@@ -347,7 +351,8 @@ def prune(
 ) -> None:
     """Remove backups that no rule keeps, for each cluster, and the chunks that no other backup needs.
 
-    The newest backup of a cluster always stays; so does one that is being restored, or whose verification failed.
+    The newest good backup of a cluster always stays. So does one that is being restored, until nothing is heard of
+    the restore for 7 days.
     """
     from dataclasses import replace
 
@@ -366,9 +371,9 @@ def prune(
         for backup in (*pruned.decision.forget, *pruned.dropped):
             typer.echo(backup)
     elif output in (Output.JSON, Output.YAML):
-        shapes.emit({"version": shapes.FORMAT, **words.pruned_fields(pruned, dry_run=dry_run)}, output)
+        shapes.emit({"version": shapes.FORMAT, **removal_fields(pruned, dry_run=dry_run)}, output)
     else:
-        words.print_pruned(pruned, dry_run=dry_run)
+        print_removal(pruned, dry_run=dry_run)
 
 
 def _rules(counts: tuple[int, int, int, int, int], within: str | None, *, needed: bool) -> Rules | None:
@@ -389,6 +394,6 @@ def _confirm(repository: Repository, order: PruneOrder) -> None:
             "prune removes backups and there is no terminal to ask at",
             hint="say --yes, or look first with --dry-run",
         )
-    words.print_pruned(look(repository, order), dry_run=True)
+    print_removal(look(repository, order), dry_run=True)
     if not typer.confirm("Go on?", err=True):
         raise typer.Exit(EXIT_FAILED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +14,9 @@ from haops.backup.catalogue import find
 from haops.backup.create import BackupOrder, create
 from haops.backup.keys import Identities
 from haops.backup.manifest import Manifest
+from haops.backup.prune import PruneOrder
 from haops.backup.repository import open_repository
+from haops.backup.retention import Rules
 from haops.backup.storage import Storage
 from haops.backup.verify import Depth, Plan, Verified, verify
 from haops.cluster.spec import Cluster
@@ -81,3 +83,20 @@ def shop(haops: Lifecycle, monkeypatch: pytest.MonkeyPatch) -> Shop:
         "zeros": bytes(2 * CHUNK),
     }
     return Shop(haops, cluster, FakeSource(content), monkeypatch)
+
+
+@pytest.fixture
+def history(shop: Shop) -> list[str]:
+    """Three backups, a day apart, the last an hour and more old; each shares most with its sisters."""
+    ids = []
+    for day in (3, 2, 1):
+        at = NOW - timedelta(days=day)
+        shop.moment, shop.storage.clock = at, lambda at=at: at  # type: ignore[misc]
+        shop.use(replace(shop.source.changed(schema=noise(1000, day)), latest=at))
+        ids.append(shop.make().id)
+    return ids
+
+
+def order(**fields: object) -> PruneOrder:
+    """What keeps the last one, at `NOW`."""
+    return PruneOrder(**{"rules": Rules(last=1), "now": lambda: NOW, **fields})  # type: ignore[arg-type]

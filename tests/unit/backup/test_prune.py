@@ -13,13 +13,13 @@ from haops.backup import prune as pruning
 from haops.backup.catalogue import BackupState, complete, entries, find
 from haops.backup.documents import Damaged
 from haops.backup.manifest import Checked
-from haops.backup.prune import PruneOrder, prune
+from haops.backup.prune import prune
 from haops.backup.repository import CHUNKS, open_repository
 from haops.backup.retention import Point, Rules, decide
 from haops.errors import BadInput
 
 from ...backup_fakes import NOW, Died
-from .conftest import CHUNK, Shop, noise
+from .conftest import CHUNK, Shop, noise, order
 
 moments = st.datetimes(datetime(2019, 12, 20), datetime(2026, 3, 1)).map(lambda d: d.replace(tzinfo=UTC))
 points = st.lists(st.tuples(st.sampled_from("ab"), moments), max_size=25).map(
@@ -93,22 +93,6 @@ def test_a_day_week_month_and_year_keep_the_newest_of_each(found: list[Point], n
 def test_without_a_rule_nothing_is_decided(nothing: dict[str, int]) -> None:
     with pytest.raises(BadInput, match="no rule"):
         Rules(**nothing)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def history(shop: Shop) -> list[str]:
-    """Three backups, a day apart, the last an hour and more old; each shares most with its sisters."""
-    ids = []
-    for day in (3, 2, 1):
-        at = NOW - timedelta(days=day)
-        shop.moment, shop.storage.clock = at, lambda at=at: at  # type: ignore[misc]
-        shop.use(replace(shop.source.changed(schema=noise(1000, day)), latest=at))
-        ids.append(shop.make().id)
-    return ids
-
-
-def order(**fields: object) -> PruneOrder:
-    return PruneOrder(**{"rules": Rules(last=1), "now": lambda: NOW, **fields})  # type: ignore[arg-type]
 
 
 def chunks_of(shop: Shop) -> int:
@@ -229,64 +213,6 @@ def test_a_backup_known_to_be_bad_is_only_opened_by_its_whole_id(shop: Shop, his
         assert history[2] in str(caught.value.hint)
     assert complete(repository, history[2]).id == history[2]
     assert complete(repository, history[1][:-1]).id == history[1]
-
-
-def test_a_backup_that_is_being_restored_stays_and_says_into_what(shop: Shop, history: list[str]) -> None:
-    repository = open_repository(shop.storage)
-    repository.lease(history[0], "other")
-    said = prune(repository, order(dry_run=True))
-    pruned = prune(repository, order())
-    assert said == pruned
-    assert pruned.decision.forget == (history[1],)
-    assert pruned.decision.keep[history[0]] == ("being restored into other",)
-    assert shop.verify(history[0]).ok
-    repository.end_lease(history[0], "other")
-    repository.end_lease(history[0], "other")
-    assert prune(repository, order()).decision.forget == (history[0],)
-
-
-def test_a_restore_that_begins_while_its_backup_is_removed_keeps_it_or_is_told(
-    shop: Shop, history: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    repository = open_repository(shop.storage)
-    folder = repository.folders()[history[0]]
-    put = shop.storage.put
-
-    def race(key: str, content: bytes) -> None:
-        put(key, content)
-        if key.endswith("forgotten.json"):
-            put(f"backups/{history[0]}/restoring-other.json", b"{}")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(shop.storage, "put", race)
-        pruned = prune(repository, order())
-    assert pruned.decision.forget == (history[1],)
-    assert "being restored into other" in pruned.decision.keep[history[0]]
-    assert shop.verify(history[0]).ok
-    repository.end_lease(history[0], "other")
-    assert repository.forget(folder)
-    with pytest.raises(BadInput, match="was removed"):
-        repository.lease(history[0], "other")
-    assert not any(history[0] in key for key in shop.storage.objects)
-
-
-def test_a_lease_alone_is_no_backup_and_goes(shop: Shop, history: list[str]) -> None:
-    shop.storage.put("backups/20260101T000000Z-redis/restoring-other.json", b"{}")
-    repository = open_repository(shop.storage)
-    assert len(entries(repository)) == 3
-    prune(repository, order())
-    assert not any("restoring" in key for key in shop.storage.objects)
-
-
-def test_a_backup_whose_verification_failed_fills_no_rule_and_stays(shop: Shop, history: list[str]) -> None:
-    repository = open_repository(shop.storage)
-    repository.note_checked(history[2], Checked("full", NOW, ok=False))
-    pruned = prune(repository, order())
-    assert pruned.decision.keep[history[2]] == ("its verification failed",)
-    assert "newest" in pruned.decision.keep[history[1]]
-    assert pruned.decision.forget == (history[0],)
-    assert shop.verify(history[2]).ok
-    assert prune(repository, order()).decision.forget == (history[1],)
 
 
 @pytest.mark.parametrize("resumed", [False, True])

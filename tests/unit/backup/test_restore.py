@@ -36,6 +36,7 @@ from haops.stores.backup import (
     RestoreWish,
     Stage,
 )
+from haops.wait import wait_until
 
 from ...fakes import make_cluster, with_readiness
 
@@ -51,12 +52,17 @@ class FakeArchive:
     facts: Facts = field(default_factory=lambda: Facts("8.0", "x:1", datetime(2025, 1, 2, tzinfo=UTC)))
     parts: Sequence[Part] = ()
     leases: set[str] = field(default_factory=set)
+    renewals: int = 0
 
     def read(self, name: str, start: int = 0) -> Iterator[bytes]:
         yield b""
 
     def lease(self, cluster: str) -> None:
         self.leases.add(cluster)
+
+    def renew_lease(self, cluster: str) -> None:
+        assert cluster in self.leases
+        self.renewals += 1
 
     def end_lease(self, cluster: str) -> None:
         self.leases.discard(cluster)
@@ -395,3 +401,16 @@ def test_a_record_survives_its_round_trip(haops: Lifecycle, cluster: Cluster) ->
     file.write(kept)
     assert file.read() == kept
     assert json.loads((haops.state.cluster_dir("redis") / "restore.json").read_text())["format"] == 1
+
+
+def test_a_restore_renews_its_lease_while_it_is_at_work(
+    haops: Lifecycle, cluster: Cluster, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = FakeArchive()
+    monkeypatch.setattr(module, "RENEW_S", 0.001)
+
+    def slowly(progress: object) -> None:
+        wait_until(lambda: archive.renewals, bool, what="a renewal", deadline_s=5, interval_s=0.001)
+
+    restore(haops, cluster, archive, RestoreOrder(report=slowly))
+    assert (archive.leases, server.has) == (set(), WHOLE)

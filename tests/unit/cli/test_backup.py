@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyrage
 import pytest
 
+from haops.backup.manifest import Checked
+from haops.backup.repository import open_repository
 from haops.cli.backup import parse_share
 from haops.cli.transfer import size_words, transfer_words
 from haops.compare.proof import Proof
@@ -252,9 +257,43 @@ def test_a_repository_that_cannot_be_written_takes_proofs_with_a_remark(
 def test_a_backup_that_is_being_restored_is_kept_in_the_table(
     backup: Backup, ids: list[str], fake: Lifecycle
 ) -> None:
-    from haops.backup.repository import open_repository
-
     open_repository(str(fake.state.root / "backups")).lease(ids[0], "other")
     ended = backup("prune", "--keep-last", "1", "--yes")
     assert "being restored into other" in ended.out
     assert backup("list", "-o", "name").out.split() == ids
+
+
+def test_show_and_prune_say_who_restores_a_backup_and_when_that_holds_no_longer(
+    backup: Backup, ids: list[str], fake: Lifecycle
+) -> None:
+    root = fake.state.root / "backups"
+    open_repository(str(root)).lease(ids[0], "other", "me@there")
+    shown = backup("show", ids[0])
+    assert "being restored into other by me@there since 20" in shown.out
+    (held,) = json.loads(backup("show", ids[0], "-o", "json").out)["backup"]["restores"]
+    assert (held["cluster"], held["holder"], held["holds"]) == ("other", "me@there", True)
+    assert json.loads(backup("show", ids[1], "-o", "json").out)["backup"]["restores"] == []
+    long_ago = time.time() - 8 * 86400
+    os.utime(root / "backups" / ids[0] / "restoring-other.json", (long_ago, long_ago))
+    assert "after 7 days it holds the backup no longer" in backup("show", ids[0]).out
+    dry = json.loads(backup("prune", "--keep-last", "1", "--dry-run", "-o", "json").out)
+    assert (dry["removed"], ["8 days ago" in r for r in dry["remarks"]]) == ([ids[0]], [True])
+    ended = backup("prune", "--keep-last", "1", "--yes")
+    assert (ended.code, "holds the backup no longer" in ended.err) == (0, True)
+    assert backup("list", "-o", "name").out.split() == ids[1:]
+
+
+def test_a_backup_whose_verification_failed_goes_when_asked_and_confirmed(
+    backup: Backup, ids: list[str], fake: Lifecycle
+) -> None:
+    open_repository(str(fake.state.root / "backups")).note_checked(
+        ids[1], Checked("full", datetime.now(UTC), ok=False)
+    )
+    assert "to remove it: --damaged" in backup("prune", "--keep-last", "1", "--dry-run").out
+    assert backup("prune", "--damaged").code == 2  # there is nobody to ask
+    dry = backup("prune", "--damaged", "--dry-run")
+    assert ("would go" in dry.out, "(full, " in dry.err) == (True, True)
+    assert backup("list", "-o", "name").out.split() == ids
+    assert backup("prune", "--damaged", "--yes", "-o", "name").out.split() == ids[1:]
+    assert backup("list", "-o", "name").out.split() == ids[:1]
+    assert backup("verify", "--full").code == 0
