@@ -57,6 +57,9 @@ class MemoryStorage:
     def delete(self, key: str) -> None:
         self.objects.pop(key, None)
 
+    def settle(self, prefix: str) -> None:
+        pass
+
 
 class Died(BaseException):
     """The process was killed; not even `except Exception` sees it."""
@@ -106,6 +109,9 @@ class MortalStorage:
     def delete(self, key: str) -> None:
         self._live(lambda: self._inner.delete(key))
         self._inner.delete(key)
+
+    def settle(self, prefix: str) -> None:
+        self._live(lambda: None)
 
 
 @dataclass

@@ -71,24 +71,27 @@ class ArchiveReader:
         if self._manifest.recipients and first is not None:
             self._chunk(*first)
 
-    def lease(self, cluster: str) -> None:
+    def lease(self, lessee: str) -> None:
         """Keep it from being pruned while it is restored into a cluster; until `end_lease`, may be repeated.
+
+        Args:
+            lessee: As `leases.lessee` names the cluster.
 
         Raises:
             BadInput: It was removed meanwhile.
         """
         with suppress(StorageTrouble):  # what is full or can only be read can be restored from, too
-            self._repository.lease(self.id, cluster, operator())
+            self._repository.lease(self.id, lessee, operator())
 
-    def renew_lease(self, cluster: str) -> None:
+    def renew_lease(self, lessee: str) -> None:
         """Show that the restore is still at work; see `haops.backup.leases`."""
         with suppress(StorageTrouble):
-            self._repository.renew_lease(self.id, cluster, operator())
+            self._repository.renew_lease(self.id, lessee, operator())
 
-    def end_lease(self, cluster: str) -> None:
-        """It is not needed any more; may be repeated."""
+    def end_lease(self, lessee: str, *, of: str = "") -> None:
+        """It, or the backup `of` in the same repository, is not needed any more; may be repeated."""
         with suppress(StorageTrouble):  # a restore is complete, whatever becomes of this
-            self._repository.end_lease(self.id, cluster)
+            self._repository.end_lease(of or self.id, lessee)
 
     def check_whole(self, folder: Folder) -> None:
         """Look whether the manifest is the sealed one and every chunk there in its size.

@@ -165,10 +165,10 @@ def complete_one(repository: Repository, word: str) -> tuple[Folder, Manifest]:
     """
     found = find(repository, word)
     if found.checked and not found.checked.ok and word != found.id:
+        again = f"haops backup verify {found.id} {found.checked.remedy}".rstrip()
         raise Damaged(
             f"the last verification of backup {found.id} failed",
-            hint=f"name an older one (haops backup list), verify it anew (haops backup verify {found.id} --full), "
-            "or name it by its whole id",
+            hint=f"name an older one (haops backup list), verify it anew ({again}), or name it by its whole id",
         )
     if found.state is BackupState.INCOMPLETE:
         raise BadInput(f"backup {found.id} is incomplete", hint=found.note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,8 @@ from haops.backup.manifest import Begun, Manifest, PartRecord, Shape, Wish
 from haops.backup.pipeline import Pipeline
 from haops.backup.rate import Throttle
 from haops.backup.repository import Folder, Repository
-from haops.backup.storage import ObjectMissing
+from haops.backup.storage import ObjectMissing, StorageTrouble
+from haops.backup.sweep import await_sweeps
 from haops.cluster.loans import Loans
 from haops.cluster.spec import Cluster
 from haops.control.half_restored import RestoreFile
@@ -28,6 +30,7 @@ from haops.wait import REAL_CLOCK, Clock
 # `prune` takes a backup for one that is being made as long as this was written within its grace.
 HEARTBEAT_S: Final = 30.0
 
+_LOOKERS: Final = 4
 _STAMP: Final = "%Y%m%dT%H%M%SZ"
 _UNREADABLE: Final = (Damaged, TooNew, ObjectMissing)
 
@@ -118,7 +121,8 @@ def create(
         _check_not_half_restored(haops, cluster)
         wanted = _wanted(cluster, order, now())
         folders = repository.folders()
-        _tidy(repository, folders, cluster)
+        if _tidy(repository, folders, cluster):
+            folders = repository.folders()
         resumed = None if order.fresh else _resumable(repository, folders, wanted)
         begun = resumed or replace(wanted, id=_free_id(folders, wanted))
         tools = BackupTools(haops.runtime, Loans(haops.state.cluster_dir(cluster.name)))
@@ -131,6 +135,7 @@ def create(
             load_backing(cluster.store).source(cluster, tools, wish) as source,
         ):
             making.announce(resumed is not None)
+            making.await_sweeps()
             records = making.read(source, pipeline)
             facts = source.facts()
             making.check(records, pipeline)
@@ -165,6 +170,11 @@ class _Making:
             self._repository.heartbeat(self._begun)
         elif not self._repository.begin(self._begun):
             raise Busy(f"{self._begun.id} is being made by another process", hint="try again")
+
+    def await_sweeps(self) -> None:
+        """Lean on no chunk that somebody is about to remove. Raises Busy."""
+        if folder := self._repository.folder(self._begun.id):
+            await_sweeps(self._repository.storage, folder.touched, self._clock, self._order.say)
 
     def read(self, source: Source, pipeline: Pipeline) -> list[PartRecord]:
         """Read what is not known; the parts' records in the parts' order."""
@@ -212,8 +222,9 @@ class _Making:
         self._repository.publish(manifest)
         try:
             self.check(manifest.parts, pipeline)
-        except BackupFailed:
-            self._repository.take_back(manifest)
+        except BaseException:
+            with suppress(StorageTrouble):  # before the next backup, it is looked at once more
+                self._repository.take_back(manifest)
             raise
         self._repository.seal(manifest)
 
@@ -267,14 +278,31 @@ def _free_id(folders: Mapping[str, Folder], wanted: Begun) -> str:
     return found
 
 
-def _tidy(repository: Repository, folders: Mapping[str, Folder], cluster: Cluster) -> None:
-    """Seal this cluster's backups whose maker died right after the manifest."""
+def _tidy(repository: Repository, folders: Mapping[str, Folder], cluster: Cluster) -> bool:
+    """Finish this cluster's backups whose maker died right after the manifest; whether there were any.
+
+    He may have died before he looked whether all chunks were still there. Where they are not, the backup is
+    incomplete again.
+    """
+    found = False
     for folder in folders.values():
         if folder.begun and folder.complete:
             with suppress(*_UNREADABLE):
                 begun = repository.begun(folder.id)
                 if (begun.cluster, begun.owner) == (cluster.name, cluster.owner):
-                    repository.tidy(folder)
+                    found = True
+                    _finish(repository, folder)
+    return found
+
+
+def _finish(repository: Repository, folder: Folder) -> None:
+    manifest = repository.manifest(folder.id)
+    with ThreadPoolExecutor(_LOOKERS, thread_name_prefix="look") as pool:
+        gone = repository.missing(manifest.chunks(), manifest.recipients, pool)
+    if gone:
+        repository.take_back(manifest)
+    else:
+        repository.tidy(folder)
 
 
 def _resumable(repository: Repository, folders: Mapping[str, Folder], wanted: Begun) -> Begun | None:

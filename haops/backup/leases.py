@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from haops.cluster.spec import Cluster
 from haops.errors import HaopsError
 
 # How long a lease holds that is not renewed. restic takes a lock for stale after six missed renewals (30 minutes,
@@ -21,6 +22,16 @@ LEASE_FOR: Final = timedelta(days=7)
 RENEW_S: Final = 3600.0
 # A renewal that is under way when the restore ends: a storage that hangs keeps nobody longer than this.
 _LAST_S: Final = 30.0
+
+
+def lessee(cluster: Cluster) -> str:
+    """The name of a lease: clusters of several machines, or state directories, may be namesakes."""
+    return f"{cluster.name}.{cluster.owner[:6]}"
+
+
+def cluster_of(lessee: str) -> str:
+    """The cluster in the name of a lease."""
+    return lessee.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)

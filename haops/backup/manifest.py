@@ -11,6 +11,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, Field
 
+from haops.backup.chunks import CHUNK_SIZE
 from haops.cluster.spec import Cluster, StoreName
 from haops.stores.backup import Facts, Form, Part
 
@@ -35,6 +36,9 @@ def _inside(name: str) -> str:
 BackupId = Annotated[str, AfterValidator(_plain_id)]
 PartName = Annotated[str, AfterValidator(_inside)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# What a damaged or forged manifest may have somebody read into memory at once.
+ChunkSize = Annotated[int, Field(ge=0, le=CHUNK_SIZE)]
+StoredSize = Annotated[int, Field(ge=0, le=2 * CHUNK_SIZE)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,8 @@ class Chunk:
     """
 
     id: Digest
-    size: int
-    stored: int
+    size: ChunkSize
+    stored: StoredSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +204,33 @@ class Checked:
     Args:
         depth: `listing`, `sample`, `full` or `restore`.
         at: UTC.
+        plain: As in `Verified`.
     """
 
     depth: str
     at: datetime
     ok: bool
+    plain: bool = True
+
+    def replaces(self, last: Checked | None) -> bool:
+        """Whether it takes the place of the last one.
+
+        A failure stands until something that looks at no less is good, and a sample's until all is: another
+        sample may only have been luckier.
+        """
+        if last is None or last.ok:
+            return True
+        luck = self.ok and self.depth == last.depth == "sample"
+        return _looked_at(self) >= _looked_at(last) and not luck
+
+    @property
+    def remedy(self) -> str:
+        """The option of `backup verify` whose good outcome would end a failure; empty where none is needed."""
+        return {"listing": "", "restore": "--by-restore"}.get(self.depth, "--full")
+
+
+def _looked_at(checked: Checked) -> int:
+    """How much, as a rank."""
+    if checked.depth == "full":
+        return 3 if checked.plain else 2
+    return {"listing": 0, "sample": 1}.get(checked.depth, 4)

@@ -111,6 +111,9 @@ class ObjectStorage:
         except ObjectMissing:
             return
 
+    def settle(self, prefix: str) -> None:
+        """An object store answers when it is so."""
+
     @contextmanager
     def _told(self, doing: str, key: str) -> Iterator[None]:
         """Errors of `obstore` as errors of ours, with what to do."""

@@ -11,6 +11,8 @@ crash between any two steps leaves chunks too many, never too few.
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,10 +24,9 @@ from haops.backup.keys import ring
 from haops.backup.repository import CHUNKS, Folder, Repository, chunk_key
 from haops.backup.retention import Decision, Point, Rules, decide
 from haops.backup.storage import UNFINISHED, ObjectMissing, StoredObject
+from haops.backup.sweep import BATCH_S, SWEEPS, sweeping
 
 GRACE: Final = timedelta(hours=1)
-# Between so many removals of chunks it looks whether somebody began a backup.
-_BATCH: Final = 256
 _LEASED: Final = ("being restored",)
 _FAILED: Final = "its verification failed; to remove it: --damaged"
 _NO_OTHER: Final = "its verification failed, but its cluster has no other"
@@ -95,7 +96,8 @@ def prune(repository: Repository, order: PruneOrder) -> Pruned:
         decision = _held_back(decision, held)
         dropped = tuple(i for i in dropped if i not in taken)
         going -= taken
-        _remove(repository, _old(repository.storage.entries(UNFINISHED), order))
+        for leftovers in (UNFINISHED, SWEEPS):
+            _remove(repository, _old(repository.storage.entries(leftovers), order))
     chunks, size, stay = _chunks(repository, going, order)
     return Pruned(decision, dropped, chunks, size, stay, remarks)
 
@@ -199,14 +201,20 @@ def _remove_chunks(
     repository: Repository, garbage: Sequence[StoredObject], known: Set[str], order: PruneOrder
 ) -> tuple[int, int, str]:
     """Remove chunks until somebody begins a backup, or goes on with one: it may lean on any of them."""
+    left = deque(garbage)
     size = 0
-    for first in range(0, len(garbage), _BATCH):
-        folders = repository.folders()
-        if folders.keys() - known or any(_is_made(f, order) for f in folders.values()):
-            return first, size, _MEANWHILE
-        batch = garbage[first : first + _BATCH]
-        _remove(repository, batch)
-        size += sum(o.size for o in batch)
+    with sweeping(repository.storage) as mark:
+        while left:
+            mark()
+            folders = repository.folders()
+            if folders.keys() - known or any(_is_made(f, order) for f in folders.values()):
+                return len(garbage) - len(left), size, _MEANWHILE
+            until = time.monotonic() + BATCH_S
+            while left:
+                repository.storage.delete(left[0].key)
+                size += left.popleft().size
+                if time.monotonic() >= until:
+                    break
     return len(garbage), size, ""
 
 

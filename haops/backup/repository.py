@@ -2,8 +2,8 @@
 
 `haops-repo.json`; `chunks/<2 digits>/<name>`; and for each backup a folder `backups/<id>/` with `begun.json` and
 `parts/<number>.json` while it is made, with `manifest.json`, `sealed.json` and perhaps `checked.json` when
-it is complete, and `restoring-<cluster>.json` while it is restored into a cluster. A backup is complete from the
-moment its manifest is there.
+it is complete, and `restoring-<lessee>.json` while it is restored into a cluster. A backup is complete from the
+moment its manifest is there. In `sweeps/` are the markers of those who remove chunks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from haops.backup import chunks as forms
 from haops.backup import documents
 from haops.backup.documents import Damaged, TooNew
 from haops.backup.keys import ring
-from haops.backup.leases import Lease, Restoring, holds
+from haops.backup.leases import Lease, Restoring, cluster_of, holds
 from haops.backup.manifest import Begun, Checked, Chunk, Manifest, PartRecord, Sealed
 from haops.backup.storage import LocalStorage, ObjectMissing, Storage, StorageTrouble
 from haops.errors import BadInput
@@ -43,9 +43,6 @@ _SEALED: Final = "sealed.json"
 _CHECKED: Final = "checked.json"
 _FORGOTTEN: Final = "forgotten.json"
 _RESTORING: Final = "restoring-"
-
-# How much a verification looks at, the least first; a restore looks at all, as a full one does.
-_DEPTHS: Final = {"listing": 0, "sample": 1, "full": 2, "restore": 2}
 
 
 class NoRepository(BadInput):
@@ -67,7 +64,7 @@ class Folder:
     Args:
         names: Relative to the backup's folder.
         touched: When the last of them was written, by the storage's clock; UTC.
-        heard: For each cluster that it is being restored into, when that lease was last written; likewise.
+        heard: For each restore of it, by its lessee, when that lease was last written; likewise.
     """
 
     id: str
@@ -119,6 +116,10 @@ class Repository:
         """What is left of backups that somebody began to remove."""
         return [folder for folder in self._folders(_BACKUPS).values() if folder.gone]
 
+    def folder(self, backup: str) -> Folder | None:
+        """One backup's folder as it is now, forgotten or not; None where it has no object."""
+        return self._folders(_key(backup, "")).get(backup)
+
     def _folders(self, prefix: str) -> Mapping[str, Folder]:
         names: dict[str, set[str]] = {}
         touched: dict[str, datetime] = {}
@@ -130,8 +131,8 @@ class Repository:
             names.setdefault(backup, set()).add(name)
             touched[backup] = max(touched.get(backup, entry.modified), entry.modified)
             if name.startswith(_RESTORING):
-                cluster = name.removeprefix(_RESTORING).removesuffix(".json")
-                heard.setdefault(backup, {})[cluster] = entry.modified
+                lessee = name.removeprefix(_RESTORING).removesuffix(".json")
+                heard.setdefault(backup, {})[lessee] = entry.modified
         return {i: Folder(i, frozenset(names[i]), touched[i], heard.get(i, {})) for i in sorted(names)}
 
     def begun(self, backup: str) -> Begun:
@@ -151,51 +152,51 @@ class Repository:
             return self._load(Checked, backup, _CHECKED)
         return None
 
-    def note_checked(self, backup: str, checked: Checked) -> bool:
-        """Keep a verification; whether it was kept.
-
-        It is not where it is good, looked at less than the last one, and that one found something wrong.
-        """
+    def note_checked(self, backup: str, checked: Checked) -> Checked | None:
+        """Keep a verification, unless an earlier one failed and still stands: then that one is the answer."""
         last = self.checked(backup)
-        if checked.ok and last and not last.ok and _depth(checked) < _depth(last):
-            return False
+        if not checked.replaces(last):
+            return last
         self._save(backup, _CHECKED, checked)
-        return True
+        return None
 
     def leases(self, folder: Folder, now: datetime) -> Sequence[Restoring]:
         """The restores of a backup that are not complete, by cluster, sorted; those that were cut off included."""
-        return [self._restoring(folder.id, c, heard, now) for c, heard in sorted(folder.heard.items())]
+        return [self._restoring(folder.id, who, heard, now) for who, heard in sorted(folder.heard.items())]
 
-    def _restoring(self, backup: str, cluster: str, heard: datetime, now: datetime) -> Restoring:
+    def _restoring(self, backup: str, lessee: str, heard: datetime, now: datetime) -> Restoring:
         since, holder = None, ""
         with suppress(ObjectMissing, Damaged, TooNew):  # that it is there is what counts
-            found = self._load(Lease, backup, _lease(cluster))
+            found = self._load(Lease, backup, _lease(lessee))
             since, holder = found.since, found.holder
-        return Restoring(cluster, holder, since, heard, holds(heard, now))
+        return Restoring(cluster_of(lessee), holder, since, heard, holds(heard, now))
 
-    def renew_lease(self, backup: str, cluster: str, holder: str = "") -> None:
+    def renew_lease(self, backup: str, lessee: str, holder: str = "") -> None:
         """Write a lease anew: it has another week. Looks at nothing, for its backup cannot have been removed."""
         since = datetime.now(UTC)
         with suppress(ObjectMissing, Damaged, TooNew):
-            since = self._load(Lease, backup, _lease(cluster)).since
-        self._save(backup, _lease(cluster), Lease(backup, cluster, since, holder))
+            since = self._load(Lease, backup, _lease(lessee)).since
+        self._save(backup, _lease(lessee), Lease(backup, cluster_of(lessee), since, holder))
 
-    def lease(self, backup: str, cluster: str, holder: str = "") -> None:
+    def lease(self, backup: str, lessee: str, holder: str = "") -> None:
         """Keep a backup from being removed while it is restored into a cluster; until `end_lease`.
+
+        Args:
+            lessee: As `leases.lessee` names a cluster.
 
         Raises:
             BadInput: It was removed, or is being removed.
         """
-        self.renew_lease(backup, cluster, holder)
+        self.renew_lease(backup, lessee, holder)
         # Whoever removes it writes the tombstone first and looks for leases then: one of the two sees the other.
-        folder = self._folders(_key(backup, "")).get(backup)
+        folder = self.folder(backup)
         if folder is None or folder.gone or not folder.complete:
-            self.end_lease(backup, cluster)
+            self.end_lease(backup, lessee)
             raise BadInput(f"backup {backup} was removed", hint="see: haops backup list")
 
-    def end_lease(self, backup: str, cluster: str) -> None:
+    def end_lease(self, backup: str, lessee: str) -> None:
         """The restore is complete, or given up; a lease that is gone is fine."""
-        self.storage.delete(_key(backup, _lease(cluster)))
+        self.storage.delete(_key(backup, _lease(lessee)))
 
     def check_seal(self, folder: Folder) -> None:
         """Compare a manifest with what stands beside it. Raises Damaged or TooNew.
@@ -265,15 +266,18 @@ class Repository:
         # A full disk may not take the tombstone; then the manifest goes first all the same.
         with suppress(StorageTrouble):
             self._save(folder.id, _FORGOTTEN, RepositoryRecord(folder.id, datetime.now(UTC)))
-        now = self._folders(_key(folder.id, "")).get(folder.id, folder)
+        now = self.folder(folder.id) or folder
         if now.held(now.touched) and now.complete and (now.sealed or now.begun):
             self.storage.delete(_key(folder.id, _FORGOTTEN))
             return False
         names = folder.names | now.names
         first = [name for name in (_SEALED, _MANIFEST) if name in names]
         rest = sorted(names - {*first, _FORGOTTEN})
-        for name in (*first, *rest, _FORGOTTEN):
+        for name in (*first, *rest):
             self.storage.delete(_key(folder.id, name))
+        # After a crash of the machine no manifest may be back whose tombstone, or whose chunks, are gone.
+        self.storage.settle(_key(folder.id, ""))
+        self.storage.delete(_key(folder.id, _FORGOTTEN))
         return True
 
     def missing(self, chunks: Iterable[Chunk], recipients: Iterable[str], pool: Executor) -> set[str]:
@@ -311,12 +315,8 @@ class Repository:
         self.storage.put(_key(backup, name), documents.dump(model))
 
 
-def _depth(checked: Checked) -> int:
-    return _DEPTHS.get(checked.depth, max(_DEPTHS.values()))
-
-
-def _lease(cluster: str) -> str:
-    return f"{_RESTORING}{cluster}.json"
+def _lease(lessee: str) -> str:
+    return f"{_RESTORING}{lessee}.json"
 
 
 def chunk_key(name: str, readers: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from haops.backup.leases import RENEW_S, renewed
+from haops.backup.leases import RENEW_S, lessee, renewed
 from haops.cluster.loans import Loans
 from haops.cluster.spec import Cluster
 from haops.control.execute import operator
@@ -18,7 +19,7 @@ from haops.control.healthy import await_healthy
 from haops.control.journal import Journal, Outcome
 from haops.control.lifecycle import Lifecycle
 from haops.control.loans import give_back_loans
-from haops.errors import BadInput, Busy
+from haops.errors import BadInput, Busy, StateDamaged
 from haops.stores import load_backing
 from haops.stores.backup import (
     Advance,
@@ -44,16 +45,16 @@ class NotEmpty(BadInput):
 class Leased(Archive, Protocol):
     """An archive that nobody prunes while it is restored."""
 
-    def lease(self, cluster: str) -> None:
+    def lease(self, lessee: str) -> None:
         """Keep it until `end_lease`, also if this process dies; may be repeated."""
         ...
 
-    def renew_lease(self, cluster: str) -> None:
+    def renew_lease(self, lessee: str) -> None:
         """The restore is still at work: keep it for another while."""
         ...
 
-    def end_lease(self, cluster: str) -> None:
-        """It is not needed any more; may be repeated."""
+    def end_lease(self, lessee: str, *, of: str = "") -> None:
+        """It, or the backup `of` in the same repository, is not needed any more; may be repeated."""
         ...
 
 
@@ -156,29 +157,44 @@ def restore(haops: Lifecycle, cluster: Cluster, archive: Leased, order: RestoreO
     # No backup may be made of what is restored by half, or give back what this has borrowed.
     what = f"restore of {archive.id}"
     with haops.state.lock(cluster.name, what), haops.state.lock(cluster.name, what, part="backup"):
-        folder = haops.state.cluster_dir(cluster.name)
-        run = _Run(order, RestoreFile(folder), _begun(RestoreFile(folder), archive, order))
+        folder, who = haops.state.cluster_dir(cluster.name), lessee(cluster)
+        file = RestoreFile(folder)
+        before, run = _left_behind(file), _Run(order, file, _begun(file, archive, order))
         give_back_loans(cluster, haops.runtime, Loans(folder))
         opened = load_backing(cluster.store).restorer(cluster, _tools(haops, cluster), archive, order.wish)
         try:
             with opened as restorer:
-                archive.lease(cluster.name)
-                with renewed(lambda: archive.renew_lease(cluster.name), RENEW_S):
+                archive.lease(who)
+                with renewed(lambda: archive.renew_lease(who), RENEW_S):
                     _clear_the_way(run, restorer, cluster, archive)
+                    _let_go(before, archive, order, who)
                     done = tuple(_stages(run, restorer))
             whole = time.monotonic()
             await_healthy(haops, cluster, _HEALTHY_S)
         except BaseException as error:
             if run.touched:
                 _journal(haops, cluster, archive, order, str(error) or type(error).__name__, Outcome.FAILED)
-            else:
-                archive.end_lease(cluster.name)
+            elif (before.backup != archive.id) if before else not file.there:
+                archive.end_lease(who)
             raise
-        run.file.clear()
-        archive.end_lease(cluster.name)
+        file.clear()
+        archive.end_lease(who)
         ended = time.monotonic()
         _journal(haops, cluster, archive, order, f"{ended - began:.1f} s", Outcome.DONE)
     return Restored(archive.id, cluster.name, done, ended - whole, ended - began)
+
+
+def _left_behind(file: RestoreFile) -> HalfRestored | None:
+    """A restore that was cut off here, if there is one that can be read."""
+    with suppress(StateDamaged):
+        return file.read()
+    return None
+
+
+def _let_go(before: HalfRestored | None, archive: Leased, order: RestoreOrder, who: str) -> None:
+    """A restore that another takes the place of needs its backup no more; elsewhere its lease runs out by itself."""
+    if before and before.repository == order.repository and before.backup != archive.id:
+        archive.end_lease(who, of=before.backup)
 
 
 def _tools(haops: Lifecycle, cluster: Cluster) -> BackupTools:

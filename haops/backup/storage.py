@@ -83,7 +83,11 @@ class Storage(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Remove an object; a missing one is fine."""
+        """Remove an object; a missing one is fine. It may be back after a crash of the machine, until `settle`."""
+        ...
+
+    def settle(self, prefix: str) -> None:
+        """Return when what was removed right in a folder `prefix/` would stay so through a crash of the machine."""
         ...
 
 
@@ -150,6 +154,15 @@ class LocalStorage:
         with contextlib.suppress(OSError):
             for folder in path.relative_to(self._root).parents[:-1]:
                 (self._root / folder).rmdir()
+
+    def settle(self, prefix: str) -> None:
+        """Sync the folder, if it is still there."""
+        try:
+            sync_directory(self._path(prefix.rstrip("/")))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise trouble(f"sync {self.label}/{prefix}", error) from error
 
     def _path(self, key: str) -> Path:
         if not key or any(word in ("", ".", "..") for word in key.split("/")):

@@ -127,12 +127,16 @@ def verify(repository: Repository, entry: Entry, identities: Identities, plan: P
         entry.id, plan, work.count, _once(findings), len(findings), plain=plain, note=note, began=began
     )
     with suppress(StorageTrouble):  # a repository that can only be read can be verified, too
-        if not repository.note_checked(entry.id, Checked(plan.depth, datetime.now(UTC), found.ok)):
-            found = replace(found, note="; ".join(filter(None, (note, _STILL_FAILED))))
+        checked = Checked(plan.depth, datetime.now(UTC), found.ok, plain)
+        if (stands := repository.note_checked(entry.id, checked)) and found.ok:
+            found = replace(found, note="; ".join(filter(None, (note, _still_failed(stands)))))
     return found
 
 
-_STILL_FAILED: Final = "a verification that looked at more had failed, and that still stands: see --full"
+def _still_failed(last: Checked) -> str:
+    return f"an earlier verification ({last.depth}) failed and still stands: see verify {last.remedy}"
+
+
 _NOT_PLAIN: Final = "encrypted, and no identity is given: only the stored bytes were checked"
 
 

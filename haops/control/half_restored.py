@@ -68,13 +68,18 @@ class RestoreFile:
     def __init__(self, folder: Path) -> None:
         self._path = folder / _NAME
 
+    @property
+    def there(self) -> bool:
+        """Whether there is a restore that is not complete, readable or not."""
+        return self._path.is_file()
+
     def read(self) -> HalfRestored | None:
         """The restore that is not complete, if there is one.
 
         Raises:
             StateDamaged: There is one, and the file cannot be read.
         """
-        if not self._path.is_file():
+        if not self.there:
             return None
         from pydantic import TypeAdapter, ValidationError
 

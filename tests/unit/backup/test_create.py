@@ -309,3 +309,47 @@ def test_chunks_that_vanish_at_the_last_moment_take_the_completeness_back(
     assert len(later.read_parts) == 1  # the rest of it was kept
     assert states(shop) == [BackupState.COMPLETE]
     assert shop.verify(made.id).ok
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_backup_whose_maker_died_before_his_last_look_is_looked_at_before_it_is_sealed(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    put = shop.storage.put
+
+    def die(key: str, content: bytes) -> None:
+        put(key, content)
+        if key.endswith("manifest.json"):
+            raise Died
+
+    with monkeypatch.context() as patch, pytest.raises(Died):
+        patch.setattr(shop.storage, "put", die)
+        # The process is dead: it takes nothing back.
+        patch.setattr(shop.storage, "delete", lambda key: None)
+        shop.make()
+    (first,) = entries(open_repository(shop.storage))
+    assert first.state is BackupState.COMPLETE
+    if lost:
+        shop.storage.delete(next(k for k in shop.storage.objects if k.startswith(CHUNKS)))
+    made = shop.make()
+    found = entries(open_repository(shop.storage))
+    assert (made.id == first.id) is lost
+    assert [e.state for e in found] == [BackupState.COMPLETE] * (1 if lost else 2)
+    assert all(shop.verify(e.id).ok and e.folder.sealed for e in found)
+
+
+def test_whatever_ends_the_last_look_takes_the_completeness_back(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = shop.storage.size
+
+    def interrupted(key: str) -> int | None:
+        if any(k.endswith("manifest.json") for k in shop.storage.objects):
+            raise KeyboardInterrupt
+        return size(key)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shop.storage, "size", interrupted)
+        shop.make()
+    assert [e.state for e in entries(open_repository(shop.storage))] == [BackupState.INCOMPLETE]
+    assert shop.verify(shop.make().id).ok

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from haops.backup.archive import ArchiveReader, open_archive
 from haops.backup.catalogue import BackupState, complete, entries
-from haops.backup.documents import Damaged, TooNew, dump
-from haops.backup.manifest import Checked
+from haops.backup.chunks import CHUNK_SIZE
+from haops.backup.documents import Damaged, TooNew, dump, load
+from haops.backup.manifest import Checked, Chunk
 from haops.backup.repository import CHUNKS, open_repository
 from haops.backup.verify import Depth
 from haops.errors import HaopsError
@@ -221,7 +222,14 @@ def test_a_whole_chunk_of_another_length_is_no_damage(shop: Shop) -> None:
         ("full", "sample", True),
         ("sample", "listing", True),
         ("restore", "sample", True),
-        ("restore", "full", False),
+        ("restore", "full", True),
+        ("restore", "restore", False),
+        ("full", "full without a key", True),
+        ("full without a key", "full", False),
+        ("full without a key", "full without a key", False),
+        ("sample", "sample", True),
+        ("sample", "full without a key", False),
+        ("listing", "sample", False),
         ("full", "restore", False),
         ("listing", "listing", False),
         ("listing", "full", False),
@@ -232,16 +240,51 @@ def test_looking_at_less_does_not_wash_a_failure_off(
 ) -> None:
     made = shop.make()
     repository = open_repository(shop.storage)
-    repository.note_checked(made.id, Checked(failed, NOW, ok=False))
-    assert repository.note_checked(made.id, Checked(then, NOW, ok=True)) is not stands
-    found = repository.checked(made.id)
-    assert found is not None
-    assert (found.depth, found.ok) == ((failed, False) if stands else (then, True))
-    assert repository.note_checked(made.id, Checked("listing", NOW, ok=False))
+    bad, good = verification(failed, ok=False), verification(then, ok=True)
+    repository.note_checked(made.id, bad)
+    assert repository.note_checked(made.id, good) == (bad if stands else None)
+    assert repository.checked(made.id) == (bad if stands else good)
+
+
+def verification(words: str, *, ok: bool) -> Checked:
+    depth, _, rest = words.partition(" ")
+    return Checked(depth, NOW, ok=ok, plain=not rest)
+
+
+@pytest.mark.parametrize("failed", ["sample", "full without a key", "full", "restore"])
+def test_a_failure_of_less_does_not_take_the_place_of_one_that_needs_more_to_end(
+    shop: Shop, failed: str
+) -> None:
+    made = shop.make()
+    repository = open_repository(shop.storage)
+    bad = verification(failed, ok=False)
+    repository.note_checked(made.id, bad)
+    repository.note_checked(made.id, verification("listing", ok=False))
+    repository.note_checked(made.id, verification("listing", ok=True))
+    assert repository.checked(made.id) == bad
+
+
+@pytest.mark.parametrize("failed", ["listing", "sample", "full without a key", "full", "restore"])
+def test_what_a_failure_says_would_end_it_does(shop: Shop, failed: str) -> None:
+    made = shop.make()
+    repository = open_repository(shop.storage)
+    bad = verification(failed, ok=False)
+    repository.note_checked(made.id, bad)
+    then = {"": "listing", "--full": "full", "--by-restore": "restore"}[bad.remedy]
+    assert repository.note_checked(made.id, verification(then, ok=True)) is None
 
 
 def test_a_verification_says_that_a_deeper_failure_stands(shop: Shop) -> None:
     made = shop.make()
     open_repository(shop.storage).note_checked(made.id, Checked("restore", NOW, ok=False))
-    assert "still stands" in shop.verify(made.id, Depth.LISTING).note
+    for depth in Depth:
+        assert shop.verify(made.id, depth).note.endswith("failed and still stands: see verify --by-restore")
+    open_repository(shop.storage).note_checked(made.id, Checked("restore", NOW, ok=True))
     assert shop.verify(made.id, Depth.FULL).note == ""
+
+
+@pytest.mark.parametrize(("size", "stored"), [(CHUNK_SIZE + 1, 1), (1, 3 * CHUNK_SIZE), (-1, 1), (1, -1)])
+def test_a_chunk_of_a_size_that_is_never_made_is_damage(size: int, stored: int) -> None:
+    load(Chunk, dump(Chunk("0" * 64, CHUNK_SIZE, CHUNK_SIZE + 200)), "a chunk")
+    with pytest.raises(Damaged, match="a chunk is damaged"):
+        load(Chunk, dump(Chunk("0" * 64, size, stored)), "a chunk")

@@ -16,6 +16,7 @@ from haops.backup.manifest import Checked
 from haops.backup.prune import prune
 from haops.backup.repository import CHUNKS, open_repository
 from haops.backup.retention import Point, Rules, decide
+from haops.backup.sweep import SWEEPS
 from haops.errors import BadInput
 
 from ...backup_fakes import NOW, Died
@@ -219,7 +220,7 @@ def test_a_backup_known_to_be_bad_is_only_opened_by_its_whole_id(shop: Shop, his
 def test_pruning_stops_where_somebody_begins_a_backup_meanwhile(
     shop: Shop, history: list[str], monkeypatch: pytest.MonkeyPatch, resumed: bool
 ) -> None:
-    monkeypatch.setattr(pruning, "_BATCH", 4)
+    monkeypatch.setattr(pruning, "BATCH_S", 0.0)
     if resumed:
         cut_off(shop, NOW - timedelta(hours=5))
     shop.storage.clock = lambda: NOW - timedelta(hours=2)
@@ -236,8 +237,9 @@ def test_pruning_stops_where_somebody_begins_a_backup_meanwhile(
 
     monkeypatch.setattr(shop.storage, "delete", begun)
     pruned = prune(open_repository(shop.storage), order())
-    assert pruned.chunks == 4
+    assert pruned.chunks == 1
     assert "begun meanwhile" in pruned.chunks_stay
+    assert not any(key.startswith(SWEEPS) for key in shop.storage.objects)
 
 
 def test_files_that_lie_beside_the_backups_are_passed_over(shop: Shop, history: list[str]) -> None:
@@ -260,3 +262,16 @@ def test_a_catalogue_of_many_backups_holds_no_chunks(shop: Shop, history: list[s
     many = entries(repository)[-1]
     assert len(pickle.dumps(many)) < max(few) + 50
     assert (many.summary and (many.summary.bytes, many.summary.stored)) == (made.bytes, made.stored)
+
+
+def test_a_tombstone_goes_after_its_documents_are_gone_for_good(
+    shop: Shop, history: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[list[str]] = []
+
+    def settle(prefix: str) -> None:
+        left.append([key for key in shop.storage.objects if key.startswith(prefix)])
+
+    monkeypatch.setattr(shop.storage, "settle", settle)
+    prune(open_repository(shop.storage), order())
+    assert left == [[f"backups/{backup}/forgotten.json"] for backup in (history[0], history[1])]

@@ -51,21 +51,21 @@ class FakeArchive:
     store: StoreName = StoreName.REDIS
     facts: Facts = field(default_factory=lambda: Facts("8.0", "x:1", datetime(2025, 1, 2, tzinfo=UTC)))
     parts: Sequence[Part] = ()
-    leases: set[str] = field(default_factory=set)
+    leases: set[tuple[str, str]] = field(default_factory=set)
     renewals: int = 0
 
     def read(self, name: str, start: int = 0) -> Iterator[bytes]:
         yield b""
 
-    def lease(self, cluster: str) -> None:
-        self.leases.add(cluster)
+    def lease(self, lessee: str) -> None:
+        self.leases.add((self.id, lessee))
 
-    def renew_lease(self, cluster: str) -> None:
-        assert cluster in self.leases
+    def renew_lease(self, lessee: str) -> None:
+        assert (self.id, lessee) in self.leases
         self.renewals += 1
 
-    def end_lease(self, cluster: str) -> None:
-        self.leases.discard(cluster)
+    def end_lease(self, lessee: str, *, of: str = "") -> None:
+        self.leases.discard((of or self.id, lessee))
 
 
 @dataclass
@@ -74,6 +74,7 @@ class Server:
 
     has: dict[str, int] = field(default_factory=dict)
     dies_after: int | None = None
+    refuses: bool = False
     writes: int = 0
     wiped: int = 0
     returned: list[Loan] = field(default_factory=list)
@@ -118,7 +119,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     def restorer(
         cluster: Cluster, tools: BackupTools, archive: Archive, wish: RestoreWish
     ) -> Iterator[FakeRestorer]:
-        if wish.at:
+        if wish.at or made.refuses:
             raise NotRestorable("no log")
         yield FakeRestorer(made)
 
@@ -327,10 +328,47 @@ def test_a_backup_is_kept_from_pruning_until_its_restore_is_complete(
     server.dies_after = 3
     with pytest.raises(KeyboardInterrupt):
         restore(haops, cluster, archive, RestoreOrder())
-    assert archive.leases == {"redis"}
+    assert archive.leases == {(archive.id, f"redis.{cluster.owner[:6]}")}
     server.dies_after = None
     restore(haops, cluster, archive, RestoreOrder(resume=True))
     assert archive.leases == set()
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_one_that_cannot_go_on_with_a_restore_leaves_its_backup_kept_from_pruning(
+    haops: Lifecycle, cluster: Cluster, server: Server, damaged: bool
+) -> None:
+    archive = FakeArchive()
+    server.dies_after = 3
+    with pytest.raises(KeyboardInterrupt):
+        restore(haops, cluster, archive, RestoreOrder())
+    kept = set(archive.leases)
+    server.refuses = True
+    if damaged:
+        (haops.state.cluster_dir("redis") / "restore.json").write_text("{")
+    for _ in range(2):
+        with pytest.raises(NotRestorable):
+            restore(haops, cluster, archive, RestoreOrder(resume=not damaged, wipe=damaged))
+        assert archive.leases == kept != set()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_restore_in_anothers_place_lets_go_of_that_ones_backup(
+    haops: Lifecycle, cluster: Cluster, server: Server, elsewhere: bool
+) -> None:
+    first = FakeArchive()
+    server.dies_after = 3
+    with pytest.raises(KeyboardInterrupt):
+        restore(haops, cluster, first, RestoreOrder(repository="here"))
+    second = FakeArchive(id="20250102T030406Z-redis", leases=first.leases)
+    order = RestoreOrder(repository="there" if elsewhere else "here", wipe=True)
+    server.refuses = True
+    with pytest.raises(NotRestorable):
+        restore(haops, cluster, second, order)
+    assert {backup for backup, _ in first.leases} == {first.id}, "nothing was touched"
+    server.refuses, server.dies_after = False, None
+    restore(haops, cluster, second, order)
+    assert {backup for backup, _ in first.leases} == ({first.id} if elsewhere else set())
 
 
 def test_no_backup_is_made_of_a_cluster_while_it_is_restored(
