@@ -39,7 +39,8 @@ class Proof:
         restore_s: The restore alone, until the cluster was healthy.
         records: Compared.
         differences: Found.
-        words: What else is to be said: examples, or what could not be compared.
+        words: What else is to be said: examples, or what could not be compared and how many those are.
+        untold: Records that were written while the backup was made: it may have either state of them.
     """
 
     backup: str
@@ -50,6 +51,7 @@ class Proof:
     records: int
     differences: int
     words: tuple[str, ...] = ()
+    untold: int = 0
 
 
 def prove(
@@ -86,6 +88,7 @@ def prove(
         records=max((c.records_left for c in found), default=0),
         differences=sum(len(c.differences) + len(c.unsettled) + c.unlisted for c in found),
         words=(*words, *_words(found, archive.store)),
+        untold=sum(c.untold for c in found),
     )
 
 
@@ -134,5 +137,9 @@ def _words(found: tuple[Comparison, ...], store: StoreName) -> Iterator[str]:
     for comparison in found:
         if comparison.trouble:
             yield comparison.trouble
+        if comparison.untold:
+            yield f"{comparison.untold:,} records differ, but were written while the backup was made: no verdict"
+        if comparison.elusive:
+            yield f"{comparison.elusive:,} records changed too fast to be looked at"
         for difference in comparison.differences[:_EXAMPLES]:
             yield f"{show(difference.key)}: {', '.join(difference.kinds)}"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from haops.compare.differences import Difference, Kind, alive, aspects, difference
 from haops.compare.reconcile import Found, describe, reconcile
@@ -17,6 +18,10 @@ from haops.errors import EXIT_FAILED, EXIT_UNHEALTHY, EXIT_UNKNOWN, HaopsError
 from haops.parallel import ask_all
 from haops.stores.compare import Side, Survey
 from haops.wait import REAL_CLOCK, Clock
+
+# A backup that was made under load has some records of which either state is right: that is no fault.
+# But what cannot be told is not equal either: with more than one in so many, too little is proved.
+_ONE_UNTOLD_IN: Final = 10
 
 
 def _now_ms() -> int:
@@ -29,7 +34,7 @@ class Verdict(StrEnum):
     EQUAL = "equal"
     DIFFERENT = "different"
     UNKNOWN = "unknown"
-    """A side could not be read, or what differs is still moving."""
+    """A side could not be read, what differs is still moving, or a backup cannot tell what it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class Comparison:
         transient: Keys that differed and then did not: lag, or their time was over.
         elusive: Records, or buckets of them, that changed faster than they could be looked at, at every pass.
         unlisted: At least so many more keys differ.
-        untold: Keys that were written while the backup was made: it may have either state.
+        untold: Keys that differ, but were written while the backup was made: it may have either state.
         moved: Bytes that came from both sides.
         seconds: How long it took.
         rounds: Looks that were taken, over all passes.
@@ -86,12 +91,14 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Equal only if nothing is left open."""
+        """Equal only if nothing is left open, but for what a backup cannot tell of one record in ten."""
         if self.trouble:
             return Verdict.UNKNOWN
         if self.differences:
             return Verdict.DIFFERENT
-        return Verdict.UNKNOWN if self.unsettled or self.elusive or self.unlisted else Verdict.EQUAL
+        vague = self.untold * _ONE_UNTOLD_IN > max(self.records_left, self.records_right)
+        moving = self.unsettled or self.elusive or self.unlisted
+        return Verdict.UNKNOWN if moving or vague else Verdict.EQUAL
 
     @property
     def rate(self) -> float:

@@ -40,8 +40,7 @@ def read_manifest(text: str) -> Manifest:
     for line in text.splitlines():
         if not line.strip() or line.startswith("#"):
             continue
-        words = shlex.split(line)
-        fields = dict(zip(words[::2], words[1::2], strict=False))
+        fields = _fields(line)
         if not {"file", "seq", "type"} <= fields.keys() or not fields["seq"].isdigit():
             raise BackupFailed("the manifest of the append-only file has a line of another kind", detail=line)
         if fields["type"] == "b":
@@ -51,6 +50,14 @@ def read_manifest(text: str) -> Manifest:
     if not base:
         raise BackupFailed("the append-only file has no base", hint="let it be rewritten: BGREWRITEAOF")
     return Manifest(base, tuple(name for _, name in sorted(added)))
+
+
+def _fields(line: str) -> dict[str, str]:
+    try:
+        words = shlex.split(line)
+    except ValueError:  # a quote that nothing closes
+        return {}
+    return dict(zip(words[::2], words[1::2], strict=False))
 
 
 class _Open(Exception):

@@ -13,6 +13,7 @@ from haops.cluster.spec import Cluster, Node
 from haops.stores.backup import (
     Advance,
     Archive,
+    BackupFailed,
     BackupTools,
     NotRestorable,
     RestoreFailed,
@@ -43,6 +44,7 @@ _REPL_TIMEOUT_S: Final = 120
 # A Sentinel takes a primary that says it is a replica for dead after `down-after` and two of its INFO
 # periods of 10 s (sentinel.c); an hour of loading is not a reason to fail over.
 _PATIENCE_MS: Final = 3_600_000
+_AS_A_WHOLE: Final = "leave --at out: its dump can be restored without the log"
 # The newest RDB version that a server of a release reads (rdb.h of each). Older releases are not run here.
 _READS: Final = ((8, 0, 12), (7, 4, 12), (7, 2, 11), (7, 0, 10), (6, 0, 9), (5, 0, 9))
 
@@ -94,7 +96,24 @@ class RedisRestorer:
                 f"{_utc(at)} is not in this backup",
                 hint=f"allowed: {_utc(facts.earliest)} to {_utc(latest)}, by the second",
             )
-        return read_manifest(b"".join(self._archive.read(LOG + MANIFEST)).decode(errors="replace"))
+        return self._read_log()
+
+    def _read_log(self) -> Manifest:
+        """The log's parts; all of them are needed, whatever the moment."""
+        self._check_log([MANIFEST])
+        try:
+            log = read_manifest(b"".join(self._archive.read(LOG + MANIFEST)).decode(errors="replace"))
+        except BackupFailed as error:
+            raise NotRestorable(error.message, detail=error.detail, hint=_AS_A_WHOLE) from error
+        self._check_log([log.base, *log.added])
+        return log
+
+    def _check_log(self, files: Sequence[str]) -> None:
+        if missing := [name for name in files if LOG + name not in self._sizes]:
+            raise NotRestorable(
+                f"the backup {self._archive.id} lacks files of its log: {', '.join(missing)}",
+                hint=_AS_A_WHOLE,
+            )
 
     def _check_version(self) -> None:
         wire = Wire(self._node, _ANSWER_S, RestoreFailed)

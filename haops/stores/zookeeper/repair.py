@@ -20,8 +20,19 @@ from haops.wait import wait_until
 
 _FAILED: Final = "the ensemble did not take the repair"
 _SLICE: Final = 128
-# What a server recovers from: snapshots and epochs in dataDir, transactions in dataLogDir.
+# What a server recovers from: snapshots and epochs in dataDir, transactions in dataLogDir. They go in this order:
+# with a snapshot gone and its log still there a server refuses to start, rather than to start with a part.
 _DISK: Final = ("/data/version-2", "/data/log/version-2")
+# Held before its data goes, and killed by the same command: were it haops that kills it, and haops itself killed
+# before that, the server would run on with files that nobody sees. -1 is all that runs in the container, but for
+# its first process, which ends with the server.
+_EMPTY: Final = f"""
+kill -STOP -1
+rm -rf {" ".join(_DISK)}
+code=$?
+(sleep 3; kill -KILL -1) >/dev/null 2>&1 &
+exit $code
+"""
 _WHOLE_S: Final = 120.0
 
 
@@ -103,9 +114,10 @@ def _must_go(have: TreeNode | None, node: TreeNode) -> bool:
 def mend_replicas(cluster: Cluster, runtime: Runtime, nodes: Sequence[str]) -> Iterator[str]:
     """Have members take their whole copy from the leader again, one after the other.
 
-    A server trusts its disk: it asks its leader only for what came after. So its data is removed and
-    its process killed (stopped in order it could write its memory down once more); when it starts,
-    the leader sends a snapshot. Everybody else must be in sync before each, for the one that has lost its
+    A server trusts its disk: it asks its leader only for what came after. So it is held, its data is removed
+    and its process killed (stopped in order it could write its memory down once more); when it starts,
+    the leader sends a snapshot. Once that has begun it ends with a server that is down, whatever becomes of
+    haops: `haops heal` starts it. Everybody else must be in sync before each, for the one that has lost its
     memory may vote for a history without writes that only it and an absent one have acknowledged.
 
     Raises:
@@ -125,10 +137,15 @@ def mend_replicas(cluster: Cluster, runtime: Runtime, nodes: Sequence[str]) -> I
         )
     for name in others or [n.name for n in cluster.servers if n.name != truth]:
         _await_whole(cluster)
-        code, said = runtime.execute(cluster, name, ["rm", "-rf", *_DISK])
+        code, said = runtime.execute(cluster, name, ["sh", "-c", _EMPTY])
+        runtime.stop(cluster, name, grace_s=1)  # it is held and hears nothing; having ended already is fine
         if code:
-            raise RestoreFailed("its data could not be removed", node=name, detail=said.strip() or None)
-        runtime.kill(cluster, name)
+            raise RestoreFailed(
+                "its data could not be removed; it is stopped",
+                node=name,
+                detail=said.strip() or None,
+                hint=f"build it anew: haops recover {cluster.name} {name}",
+            )
         runtime.start(cluster, name)
         _await_whole(cluster)
         yield f"{name} has its copy from {leader}"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haops.compare.differences import Kind
+from haops.compare.differences import Difference, Kind
 from haops.compare.rounds import Comparison, Manner, Verdict, compare, compare_all
 from haops.errors import BadInput, ClusterUnhealthy, EnvironmentTrouble, HaopsError
-from haops.stores.compare import Record
+from haops.stores.compare import UNTOLD, Record
 
 from ...compare_fakes import SURVEY_BYTES, FakeSide, text
 from ...fakes import FakeClock
@@ -195,6 +195,44 @@ def test_records_that_change_faster_than_they_are_looked_at_leave_it_unknown(clo
     found = compare(left, right, manner(clock))
     assert found.verdict is Verdict.UNKNOWN
     assert found.elusive > 0
+
+
+class Busy(FakeSide):
+    """A backup of records that were all written while it was made."""
+
+    def describe(self, keys: Sequence[bytes]) -> Mapping[bytes, Record | None]:
+        return dict.fromkeys(keys, UNTOLD)
+
+
+@pytest.mark.parametrize(
+    ("records", "untold", "verdict"),
+    [
+        (1000, 0, Verdict.EQUAL),
+        (100, 10, Verdict.EQUAL),
+        (100, 11, Verdict.UNKNOWN),
+        (9, 1, Verdict.UNKNOWN),
+        (20, 2, Verdict.EQUAL),
+        (3, 3, Verdict.UNKNOWN),
+    ],
+)
+def test_what_a_backup_cannot_tell_is_equal_up_to_one_record_in_ten(
+    clock: FakeClock, records: int, untold: int, verdict: Verdict
+) -> None:
+    backup = Busy({b"%d" % n: text("new") for n in range(records)})
+    restored = FakeSide({k: text("old") if int(k) < untold else r for k, r in backup.records.items()})
+    found = compare(backup, restored, manner(clock, limit=10_000))
+    assert (found.verdict, found.untold, found.differences, found.unsettled) == (verdict, untold, (), ())
+
+
+def test_all_that_is_missing_and_cannot_be_told_is_not_equal(clock: FakeClock) -> None:
+    found = compare(Busy({b"k": text("new")}), FakeSide({}), manner(clock))
+    assert (found.verdict, found.untold) == (Verdict.UNKNOWN, 1)
+
+
+def test_a_difference_is_certain_whatever_cannot_be_told() -> None:
+    certain = (Difference(b"k", (Kind.VALUE,), text("a"), text("b")),)
+    found = Comparison("a", "b", records_left=5, records_right=5, differences=certain, untold=4)
+    assert found.verdict is Verdict.DIFFERENT
 
 
 def test_expired_in_the_meantime_is_no_difference(clock: FakeClock) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -92,9 +93,11 @@ def opened(server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         cluster = replace(found, nodes=tuple(nodes))
         monkeypatch.setattr(restore_module, "primary", lambda c, _: c.node("redis-1"))
 
-        def restorer(door: str | None = "127.0.0.1", **wish: str) -> RedisRestorer:
+        def restorer(
+            door: str | None = "127.0.0.1", saved: Saved | None = None, **wish: Any
+        ) -> RedisRestorer:
             tools = BackupTools(Door(door), Loans(tmp_path))  # type: ignore[arg-type]
-            return RedisRestorer(cluster, tools, Saved(), RestoreWish(**wish))  # type: ignore[arg-type]
+            return RedisRestorer(cluster, tools, saved or Saved(), RestoreWish(**wish))
 
         yield restorer
 
@@ -161,6 +164,34 @@ def test_commands_are_sent_only_when_the_base_is_loaded(
     monkeypatch.setattr(restorer, "_sizes", {n: len(d) for n, d in archive.data.items()})
     list(restorer._feed(Sink(), None))  # type: ignore[arg-type]
     assert happened == ["base", "loaded", "commands"]
+
+
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+LOGGED = replace(FACTS, earliest=MOMENT, details={**FACTS.details, "log-until": MOMENT.isoformat()})
+LISTED = b"file base.rdb seq 1 type b\nfile one.aof seq 1 type i\nfile two.aof seq 2 type i\n"
+
+
+def with_log(**files: bytes) -> Saved:
+    data = {"redis/dump.rdb": RDB, **{f"redis/aof/{name}": content for name, content in files.items()}}
+    parts = tuple(Part(name, "redis-2", Form.PHYSICAL, len(content)) for name, content in data.items())
+    return Saved(facts=LOGGED, parts=parts, data=data)
+
+
+@pytest.mark.parametrize("missing", ["manifest", "base.rdb", "one.aof", "two.aof"])
+def test_a_log_that_lacks_a_file_is_no_log_to_restore_from(opened: Open, missing: str) -> None:
+    log = {"manifest": LISTED, "base.rdb": RDB, "one.aof": b"", "two.aof": b""}
+    assert opened(saved=with_log(**log), at=MOMENT).stages()[0].total == len(RDB)
+    del log[missing]
+    with pytest.raises(NotRestorable, match=f"lacks files of its log: {missing}\n"):
+        opened(saved=with_log(**log), at=MOMENT)
+    assert opened(saved=with_log(**log)).stages()[0].total == len(RDB)
+
+
+@pytest.mark.parametrize("manifest", [b"", b"rubbish\n", b"file 'base.rdb seq 1 type b\n"])
+def test_a_log_whose_manifest_is_none_is_no_log_to_restore_from(opened: Open, manifest: bytes) -> None:
+    with pytest.raises(NotRestorable) as caught:
+        opened(saved=with_log(manifest=manifest), at=MOMENT)
+    assert "--at" in (caught.value.hint or "")
 
 
 def test_a_hash_whose_fields_are_all_over_is_in_no_comparison() -> None:

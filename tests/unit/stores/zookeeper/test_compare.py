@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -305,29 +308,68 @@ class Recorder(FakeRuntime):
 
     def execute(self, cluster: Cluster, node: str, argv: Sequence[str]) -> tuple[int, str]:
         self.done.append((node, " ".join(argv)))
-        return 0, ""
+        return self.answer(node, argv)
 
-    def kill(self, cluster: Cluster, node: str) -> None:  # type: ignore[override]
-        self.done.append((node, "kill"))
+    def stop(self, cluster: Cluster, node: str, *, grace_s: float) -> None:
+        self.done.append((node, "stop"))
 
     def start(self, cluster: Cluster, node: str) -> None:
         self.done.append((node, "start"))
 
 
-def test_members_are_emptied_killed_and_started_one_by_one_while_all_others_are_in_sync(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """`zookeeper-2` leads, and all are in sync whenever somebody asks."""
+    made = Recorder()
+    monkeypatch.setattr(repair, "ensemble", lambda c: Ensemble(c.servers[1], 1, "3.9.5", c.servers))
+    monkeypatch.setattr(repair, "_await_whole", lambda c: made.done.append(("all", "whole")))
+    return made
+
+
+def test_members_are_emptied_stopped_and_started_one_by_one_while_all_others_are_in_sync(
+    recorder: Recorder,
 ) -> None:
-    cluster, runtime = make_cluster("zookeeper"), Recorder()
-    lead = cluster.servers[1]
-    monkeypatch.setattr(repair, "ensemble", lambda c: Ensemble(lead, 1, "3.9.5", c.servers))
-    monkeypatch.setattr(repair, "_await_whole", lambda c: runtime.done.append(("all", "whole")))
+    cluster, runtime = make_cluster("zookeeper"), recorder
     said = list(COMPARING.mend_replicas(cluster, runtime, ["zookeeper-2"]))
-    one = [("all", "whole"), ("zookeeper-1", "rm -rf /data/version-2 /data/log/version-2"),
-           ("zookeeper-1", "kill"), ("zookeeper-1", "start"), ("all", "whole")]  # fmt: skip
+    one = [("all", "whole"), ("zookeeper-1", f"sh -c {repair._EMPTY}"),
+           ("zookeeper-1", "stop"), ("zookeeper-1", "start"), ("all", "whole")]  # fmt: skip
     assert runtime.done == one + [(n.replace("-1", "-3"), what) for n, what in one]
     assert said == [f"{n} has its copy from zookeeper-2" for n in ("zookeeper-1", "zookeeper-3")]
     with pytest.raises(BadInput, match="that is zookeeper-2"):
         list(COMPARING.mend_replicas(cluster, runtime, ["zookeeper-1"]))
+
+
+def test_a_member_that_could_not_be_emptied_stays_stopped_and_is_told(recorder: Recorder) -> None:
+    recorder.answer = lambda node, argv: (1, "rm: cannot remove it\n")
+    with pytest.raises(RestoreFailed, match="could not be removed") as caught:
+        list(COMPARING.mend_replicas(make_cluster("zookeeper"), recorder, ["zookeeper-2"]))
+    assert recorder.done[-1] == ("zookeeper-1", "stop")
+    assert "haops recover zookeeper zookeeper-1" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(("removes", "code"), [("rm -rf", 0), ("false", 1)])
+def test_one_command_holds_a_server_removes_its_data_and_kills_it_whoever_waits_for_it(
+    tmp_path: Path, removes: str, code: int
+) -> None:
+    """Run here with what would signal the processes of a container only told."""
+    log = tmp_path / "told"
+    for folder in ("version-2", "log/version-2"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "file").touch()
+    (tmp_path / "myid").touch()
+    script = repair._EMPTY.replace("kill", f"ls {tmp_path} {tmp_path}/log >>{log}; echo kill >>{log}")
+    script = script.replace(">/dev/null 2>&1", "").replace("sleep 3", "sleep 0.2").replace("rm -rf", removes)
+    script = script.replace("/data/", f"{tmp_path}/")
+    assert "kill" not in script.replace("echo kill", "")
+    assert subprocess.run(["sh", "-c", script], check=False).returncode == code
+    end = time.monotonic() + 10
+    while "-KILL -1" not in log.read_text() and time.monotonic() < end:
+        time.sleep(0.02)
+    held, killed = log.read_text().split("kill -STOP -1\n")
+    assert "version-2" in held
+    assert killed.endswith("kill -KILL -1\n")
+    assert ("version-2" in killed) is bool(code)
+    assert "myid" in killed
 
 
 # ---- words
