@@ -134,10 +134,12 @@ def _ssh(text: str) -> list[Any]:
 def _recipient(word: str) -> Any:
     import pyrage
 
-    if word.startswith(_KEY_WORD):
+    if _KEY_WORD.casefold() in word.casefold() or "PRIVATE KEY" in word:
         raise BadInput("that is a secret key, not a recipient", hint="name its public key: age1...")
     kind = pyrage.ssh if word.startswith("ssh-") else pyrage.x25519
     try:
         return kind.Recipient.from_str(word)
     except (pyrage.RecipientError, ValueError) as error:
-        raise BadInput(f"{word!r} is no recipient", hint="age1..., or an SSH public key") from error
+        # Whatever else was given may be a secret that was mistyped: it is not repeated.
+        shown = repr(word) if word.startswith(("age1", "ssh-")) else "what is given"
+        raise BadInput(f"{shown} is no recipient", hint="age1..., or an SSH public key") from error

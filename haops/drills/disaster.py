@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from haops import __version__
-from haops.backup.archive import open_archive
+from haops.backup.archive import ArchiveReader, open_archive
 from haops.backup.create import BackupOrder, create
 from haops.backup.keys import Identities
 from haops.backup.manifest import Manifest
@@ -43,7 +43,7 @@ from haops.history.record import History, Kind, read_back
 from haops.parallel import ask_all
 from haops.stores import load as load_store
 from haops.stores import load_comparing
-from haops.stores.base import FIRST_ELEMENT
+from haops.stores.base import FIRST_ELEMENT, Workload
 
 REPOSITORY: Final = "repository"
 _HEALTHY_S: Final = 60.0
@@ -130,10 +130,9 @@ class _Disaster:
     def run(self, version: str) -> DisasterTrial:
         """Everything, in order."""
         say, name = self.say, self.cluster.name
-        workload = load_store(self.cluster.store).workload(self.cluster, self.order.run, self._patience_s)
-        workload.prepare(self._plan.clients)
-        history, manifest, moments = self._load_and_strike()
-        workload.close()
+        with self._workload() as workload:
+            workload.prepare(self._plan.clients)
+            history, manifest, moments = self._load_and_strike()
         say(f"{name}: every node and volume is destroyed")
         self.haops.up(self.cluster.spec())
         stands = time.monotonic_ns()
@@ -147,12 +146,24 @@ class _Disaster:
         )
         marks = Marks(*moments, stands, time.monotonic_ns())
         say(f"{name}: restored; comparing it with the backup")
-        proof = _proof(compare_with_backup(self.haops, self.cluster, archive), self.cluster.store)
-        workload = load_store(self.cluster.store).workload(self.cluster, self.order.run, self._patience_s)
-        found = frozenset(workload.read_back(self._plan.clients))
-        workload.close()
+        proof = self._prove(archive)
+        with self._workload() as workload:
+            found = frozenset(workload.read_back(self._plan.clients))
         self._keep(history, found)
         return self._trial(history, found, marks, manifest, proof, version)
+
+    @contextmanager
+    def _workload(self) -> Iterator[Workload]:
+        opened = load_store(self.cluster.store).workload(self.cluster, self.order.run, self._patience_s)
+        with closing(opened):
+            yield opened
+
+    def _prove(self, archive: ArchiveReader) -> Proof:
+        """What was measured until now is kept, whatever becomes of the comparison."""
+        try:
+            return _proof(compare_with_backup(self.haops, self.cluster, archive), self.cluster.store)
+        except HaopsError as error:
+            return Proof(0, 0, (), str(error))
 
     @property
     def _patience_s(self) -> float:
@@ -185,7 +196,9 @@ class _Disaster:
             backed_up = time.monotonic_ns()
             time.sleep(phases.after.total_seconds())
             struck = time.monotonic_ns()
-            ask_all(lambda node: self.haops.runtime.forget_disk(self.cluster, node.name), self.cluster.nodes)
+            with self.haops.state.lock(self.cluster.name, f"drill {self.order.run}"):
+                forget = self.haops.runtime.forget_disk
+                ask_all(lambda node: forget(self.cluster, node.name), self.cluster.nodes)
             destroyed = time.monotonic_ns()
             return load.finish(), manifest, (start, backup, backed_up, struck, destroyed)
 

@@ -83,7 +83,9 @@ class RedisSource:
         if self._notes is None:
             raise BackupFailed("the dump was not read to its end", node=self.node.name)
         notes = self._notes
-        written = float(notes.get("ctime", "0")) + 1  # whole seconds: it may be any moment of that one
+        if "ctime" not in notes:
+            raise BackupFailed("the dump does not say when it was made", node=self.node.name)
+        written = float(notes["ctime"]) + 1  # whole seconds: it may be any moment of that one
         details = {VERSION: notes[VERSION]}
         if self._log:
             details[UNTIL] = self._log.latest.isoformat()

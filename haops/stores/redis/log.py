@@ -94,7 +94,11 @@ class KeptLog:
         if not start.startswith(b"REDIS"):
             raise BadInput("the base of its append-only file is no RDB", node=self._node.name,
                            hint="CONFIG SET aof-use-rdb-preamble yes, then BGREWRITEAOF")  # fmt: skip
-        return datetime.fromtimestamp(int(notes_of(start).get("ctime", "0")) + 1, UTC)
+        notes = notes_of(start)
+        if "ctime" not in notes:
+            raise BackupFailed("the base of its append-only file does not say when it was written",
+                               node=self._node.name, hint="BGREWRITEAOF, then try again")  # fmt: skip
+        return datetime.fromtimestamp(int(notes["ctime"]) + 1, UTC)
 
     def _run(self, *argv: str) -> str:
         code, said = self._runtime.execute(self._cluster, self._node.name, list(argv))

@@ -245,6 +245,18 @@ class Rdb:
                 f"it is of RDB version {self.head.version}, and this haops reads up to {NEWEST}",
                 hint="restore it as a whole, or with a newer haops",
             )
+        yield from self._items()
+
+    def read_notes(self) -> None:
+        """Read as far as the first key: all notes stand before it, whatever the version.
+
+        Raises:
+            Unreadable: It does not begin as an RDB does, or is cut off before a key.
+        """
+        self._header()
+        next(self._items(), None)
+
+    def _items(self) -> Iterator[Item]:
         buffer, only = self._buffer, self._only
         while not self._ended:
             try:
@@ -349,8 +361,7 @@ def notes_of(start: bytes) -> Mapping[str, str]:
     """
     rdb = Rdb([start])
     try:
-        for _ in rdb.items():
-            break
+        rdb.read_notes()
     except Unreadable:
         if not rdb.head.version:
             raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -20,6 +21,13 @@ _CALL_S: Final = 30.0
 _STALL_S: Final = 120.0
 _PIECE: Final = 64 * 1024
 _OK: Final = b"+OK\r\n"
+
+
+def _left(end: float) -> float:
+    """Seconds until then. Raises TimeoutError where there are none."""
+    if (left := end - time.monotonic()) <= 0:
+        raise TimeoutError("timed out")
+    return left
 
 
 class StandIn:
@@ -44,20 +52,14 @@ class StandIn:
 
     def accept(self) -> None:
         """Until the server has called and asked for everything. Raises RestoreFailed."""
-        self._listener.settimeout(self._call_s)
+        end = time.monotonic() + self._call_s
         try:
-            while self._link is None:
-                link, (peer, *_) = self._listener.accept()
-                if peer == self._caller:
-                    link.settimeout(self._call_s)
-                    self._link = link
-                else:
-                    link.close()
-            while (command := self._command())[0].upper() not in (b"PSYNC", b"SYNC"):
-                self._link.sendall(b"+PONG\r\n" if command[0].upper() == b"PING" else _OK)
-            if command[0].upper() == b"PSYNC":
+            self._link = self._called(end)
+            while (command := self._command(end)) not in (b"PSYNC", b"SYNC"):
+                self._link.sendall(b"+PONG\r\n" if command == b"PING" else _OK)
+            if command == b"PSYNC":
                 self._link.sendall(f"+FULLRESYNC {secrets.token_hex(20)} 0\r\n".encode())
-        except OSError as error:
+        except (OSError, hiredis.ProtocolError) as error:
             raise RestoreFailed(
                 "the server did not call haops to be filled",
                 detail=str(error) or type(error).__name__,
@@ -65,14 +67,27 @@ class StandIn:
             ) from error
         self._link.settimeout(_STALL_S)
 
-    def _command(self) -> list[bytes]:
+    def _called(self, end: float) -> socket.socket:
+        """The server's connection; others may call, too, but not put it off."""
+        while True:
+            self._listener.settimeout(_left(end))
+            link, (peer, *_) = self._listener.accept()
+            if peer == self._caller:
+                return link
+            link.close()
+
+    def _command(self, end: float) -> bytes:
+        """The next command's name."""
         assert self._link is not None
         while (found := self._reader.gets()) is False:
+            self._link.settimeout(_left(end))
             data = self._link.recv(_PIECE)
             if not data:
                 raise ConnectionError("it hung up")
             self._reader.feed(data)
-        return [bytes(word) for word in found] if isinstance(found, list) else [bytes(found)]
+        if not isinstance(found, list) or not found or not isinstance(found[0], bytes):
+            raise ConnectionError("it said something that is no command")
+        return found[0].upper()
 
     def snapshot(self, size: int, blocks: Iterable[bytes]) -> Iterator[int]:
         """Send an RDB of `size` bytes; yields how many are sent. Raises RestoreFailed."""

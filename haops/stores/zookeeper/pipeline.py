@@ -39,13 +39,13 @@ _ANSWER_S: Final = 30.0
 # Requests under way at once: enough to hide a round trip and a disk's sync, few enough for any queue
 # (a server stops reading at globalOutstandingLimit, 1000).
 WINDOW: Final = 64
+_LONGEST: Final = 1 << 30  # an answer to 128 reads of nodes beyond any jute.maxbuffer; more is no length
 
 _CREATE, _DELETE, _EXISTS, _GET, _SET = 1, 2, 3, 4, 5
 _GET_ACL, _SET_ACL, _CHILDREN, _SYNC, _MULTI, _MULTI_READ = 6, 7, 8, 9, 14, 22
 _CREATE_CONTAINER, _CREATE_TTL, _AUTH, _CLOSE, _PING = 19, 21, 100, -11, 11
 _TTL_FLAG, _CONTAINER_FLAG = 5, 4
-_AUTH_XID: Final = -4
-_PING_XID: Final = -2
+_AUTH_XID, _PING_XID = -4, -2
 
 
 class Code(IntEnum):
@@ -264,10 +264,10 @@ class Link:
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._send_frame(_CONNECT.pack(0, 0, _SESSION_MS, 0) + _text(bytes(16)) + b"\0")
-            granted_ms = _GRANTED.unpack_from(self._frame())[1]
+            granted_ms = _GRANTED.unpack_from(self._frame(_GRANTED.size))[1]
             login = _I32.pack(0) + _text(b"digest") + _text(superuser(cluster).encode())
             self._send_frame(_I32.pack(_AUTH_XID) + _I32.pack(_AUTH) + login)
-            code = _HEADER.unpack_from(self._frame())[2]
+            code = _HEADER.unpack_from(self._frame(_HEADER.size))[2]
             if code:
                 raise Refused(node, code)
         except BaseException:
@@ -315,7 +315,7 @@ class Link:
         xid, kind = self._waiting.popleft()
         latest = time.monotonic() + _ANSWER_S
         while True:
-            frame = self._frame()
+            frame = self._frame(_HEADER.size)
             got, _, code = _HEADER.unpack_from(frame)
             if got >= 0:  # below it are answers to pings, and watches, which nobody asked for
                 break
@@ -366,15 +366,15 @@ class Link:
         except OSError as error:
             raise self._lost(error) from error
 
-    def _frame(self) -> bytes:
+    def _frame(self, least: int) -> bytes:
         try:
             head = self._file.read(4)
-            length = _I32.unpack(head)[0] if len(head) == 4 else 0
-            body: bytes = self._file.read(length)
+            length = _I32.unpack(head)[0] if len(head) == 4 else least
+            body: bytes = self._file.read(length) if least <= length <= _LONGEST else b""
         except OSError as error:
             raise self._lost(error) from error
-        if len(head) < 4 or len(body) < length:
-            raise self._lost("it closed the connection")
+        if len(head) < 4 or len(body) < max(length, least):
+            raise self._lost("it closed the connection, or sent what is no answer")
         self.moved += 4 + length
         return body
 

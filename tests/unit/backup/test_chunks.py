@@ -148,10 +148,27 @@ def test_a_file_without_an_identity_is_refused_and_not_quoted(tmp_path: Path, te
     assert "QQQ" not in str(caught.value)
 
 
-def test_a_secret_key_is_no_recipient_and_is_not_repeated() -> None:
+@pytest.mark.parametrize(
+    "form",
+    ["{}", " {}", "# created: 2026-01-01\n# public key: age1x\n{}\n", "age1x {}"],
+    ids=["bare", "blank", "file", "both"],
+)
+@pytest.mark.parametrize("lower", [False, True])
+def test_a_secret_key_is_no_recipient_and_is_not_repeated(form: str, lower: bool) -> None:
+    secret = str(ME).lower() if lower else str(ME)
     with pytest.raises(BadInput, match="secret key") as caught:
-        Lock([str(ME)])
-    assert str(ME) not in str(caught.value)
+        Lock([form.format(secret)])
+    assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"), [("age1short", "'age1short'"), ("ssh-rsa x", "'ssh-rsa x'"), ("AGE-SECRT-KEY-1QQ", "")]
+)
+def test_what_is_no_recipient_is_repeated_only_where_it_is_public(word: str, shown: str) -> None:
+    with pytest.raises(BadInput, match="is no recipient") as caught:
+        Lock([word])
+    assert (shown or "what is given") in str(caught.value)
+    assert (word in str(caught.value)) is bool(shown)
 
 
 @given(st.lists(st.integers(1, 5_000_000), min_size=1, max_size=50), st.integers(1000, 100_000_000))

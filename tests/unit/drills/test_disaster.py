@@ -90,6 +90,8 @@ def test_the_recovery_point_reaches_back_to_the_first_lost_acknowledgement() -> 
         (write(350, 1), 0, 0),
         (write(298, 1), 1, 0),
         (write(50, 1, Outcome.INFO), 0, 1),
+        (write(299, 1, Outcome.INFO), 0, 1),
+        (write(301, 1, Outcome.INFO), 0, 0),  # the disaster's own doing
         (write(50, 1, Outcome.FAIL), 0, 0),
         (op(50, key=FIRST_ELEMENT - 1), 0, 0),  # a register, which is overwritten on purpose
         (op(50, kind=Kind.READ, key=FIRST_ELEMENT + 1), 0, 0),
@@ -105,6 +107,14 @@ def test_only_unique_writes_acknowledged_before_the_disaster_can_be_lost(
 def test_only_what_was_acknowledged_before_the_backup_began_must_be_in_it() -> None:
     told = survived(set(), write(98, 1), write(99, 2), write(120, 3))  # the backup runs from 100 to 150 ms
     assert (told.acked_before, told.lost_before, told.lost) == (1, 1, 3)
+
+
+def test_what_was_written_while_the_backup_was_made_or_shortly_before_counts_once_a_key() -> None:
+    marks = replace(MARKS, backup=10_000 * MS, backed_up=10_100 * MS, struck=10_300 * MS)
+    register = op(10_050, key=7)
+    rows = (write(4_000, 1), write(5_500, 2), write(10_050, 3), write(10_200, 4), register, register)
+    told = survival(history(*rows), frozenset(), marks)
+    assert told.during == 3
 
 
 def test_a_long_list_of_lost_writes_is_cut_but_counted() -> None:
@@ -165,7 +175,7 @@ def test_a_pass_means_that_everything_was_shown(
         assert budget.recovery_point_s is None or told.recovery_point_s <= budget.recovery_point_s
 
 
-GOOD = survived({1}, write(10, 1), write(200, 2))
+GOOD = replace(survived({1}, write(10, 1), write(200, 2)), during=3)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +192,8 @@ GOOD = survived({1}, write(10, 1), write(200, 2))
         (survived({1}, write(10, 1)), EQUAL, NO_LIMIT, DrillVerdict.UNKNOWN, "nothing after it"),
         (survived({2}, write(200, 2)), EQUAL, NO_LIMIT, DrillVerdict.UNKNOWN, "nothing was acknowledged before"),
         (survived(set()), EQUAL, NO_LIMIT, DrillVerdict.UNKNOWN, "nothing was acknowledged before"),
+        (GOOD, Proof(100, 0, untold=3), NO_LIMIT, DrillVerdict.PASS, ""),
+        (GOOD, Proof(100, 0, untold=4), NO_LIMIT, DrillVerdict.UNKNOWN, "though only 3 were written while"),
         # What is known outweighs what is not.
         (GOOD, Proof(100, 2, (), "broke off"), NO_LIMIT, DrillVerdict.FAIL, "in 2 of 100 records"),
     ],
@@ -221,7 +233,11 @@ class Bench:
     lost: int = 1
     compared: Comparison = field(default_factory=lambda: Comparison("backup", "cluster", 5, 5))
     broken: dict[str, BaseException] = field(default_factory=dict)
+    opened: int = 0
     _start: int = 0
+
+    def closed(self) -> None:
+        self.opened -= 1
 
     def act(self, what: str) -> None:
         self.acts.append(what)
@@ -277,14 +293,18 @@ def bench(haops: Lifecycle, runtime: FakeRuntime, tmp_path: Path, monkeypatch: p
         return said
 
     workload = SimpleNamespace(
-        prepare=lambda clients: made.act(f"prepare {clients}"), read_back=made.read_back, close=lambda: None
+        prepare=lambda clients: made.act(f"prepare {clients}"), read_back=made.read_back, close=made.closed
     )
+
+    def opens(cluster: Cluster, run: str, timeout_s: float) -> Any:
+        made.opened += 1
+        return workload
 
     def store(name: StoreName) -> Any:
         return replace(
             with_readiness(load_store(name)),
             observe=lambda cluster, _: snapshot(cluster),
-            workload=lambda cluster, run, timeout_s: workload,
+            workload=opens,
         )
 
     @contextmanager
@@ -396,13 +416,43 @@ def test_the_history_is_kept_with_what_was_found(bench: Bench) -> None:
     assert np.isin(np.arange(FIRST_ELEMENT, FIRST_ELEMENT + 3), kept.key).all()
 
 
-@pytest.mark.parametrize("step", ["backup redis", "up redis", "restore", "compare", "read back"])
+@pytest.mark.parametrize("step", ["backup redis", "up redis", "restore", "read back"])
 def test_a_store_in_trouble_does_not_lose_the_other_and_the_run_is_no_pass(bench: Bench, step: str) -> None:
     bench.broken[step] = ClusterUnhealthy("it broke off")
     result = bench.run("redis", "zookeeper")
     assert [t.store for t in result.stores] == [StoreName.ZOOKEEPER]
     assert result.verdict is DrillVerdict.UNKNOWN
     assert result.troubles == ("it broke off",)
+
+
+def test_a_comparison_that_breaks_off_keeps_what_was_measured_and_cannot_tell(bench: Bench) -> None:
+    bench.broken["compare"] = ClusterUnhealthy("it broke off")
+    found = bench.only()
+    assert (found.survival.lost, found.proof.trouble) == (1, "it broke off")
+    assert found.verdict is DrillVerdict.UNKNOWN
+
+
+@pytest.mark.parametrize("step", ["prepare 2", "backup redis", "read back"])
+def test_the_stores_clients_are_closed_whatever_happens(bench: Bench, step: str) -> None:
+    bench.broken[step] = ClusterUnhealthy("it broke off")
+    with pytest.raises(ClusterUnhealthy):
+        bench.run()
+    assert bench.opened == 0
+
+
+def test_nobody_else_works_on_a_cluster_while_it_is_destroyed(bench: Bench) -> None:
+    seen = []
+    destroy = bench.runtime.forget_disk
+
+    def watched(cluster: Cluster, node: str) -> None:
+        seen.append(bench.haops.state.locked("redis"))
+        destroy(cluster, node)
+
+    bench.runtime.forget_disk = watched  # type: ignore[method-assign]
+    bench.run()
+    assert len(seen) > 1
+    assert all(seen)
+    assert not bench.haops.state.locked("redis")
 
 
 def test_a_run_in_which_nothing_worked_tells_its_first_trouble(bench: Bench) -> None:

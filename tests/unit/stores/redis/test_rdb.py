@@ -140,7 +140,8 @@ def test_a_newer_version_is_refused_and_its_notes_are_still_told() -> None:
     with pytest.raises(Unreadable, match="13"):
         entries(data)
     assert notes_of(rdb(version=11)[:-9])["rdb-version"] == "11"
-    assert notes_of(data[:30]) == {"rdb-version": "13"}
+    assert notes_of(data[:30]) == {"rdb-version": "13", "redis-ver": "9.9"}
+    assert notes_of(data[:9]) == {"rdb-version": "13"}
 
 
 @pytest.mark.parametrize("size", [1, 30, 1 << 20])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 
 import pytest
 
@@ -69,6 +70,48 @@ def test_nobody_but_the_server_itself_is_answered() -> None:
     replica.join(5)
     assert replica.taken == b""
     assert b"".join(replica.said) == b""
+    standin.close()
+
+
+def test_callers_that_come_and_go_do_not_put_the_end_off() -> None:
+    standin = StandIn(HOST, "10.9.9.9", call_s=0.3)
+    over = threading.Event()
+
+    def call() -> None:
+        while not over.wait(0.05):
+            with contextlib.suppress(OSError):
+                socket.create_connection((HOST, standin.port), 1).close()
+
+    caller = threading.Thread(target=call, daemon=True)
+    caller.start()
+    began = time.monotonic()
+    with pytest.raises(RestoreFailed, match="did not call"):
+        standin.accept()
+    assert time.monotonic() - began < 2
+    over.set()
+    caller.join(5)
+    standin.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (b"PING\r\n\x00", "Protocol error"),
+        (b"*0\r\n", "no command"),
+        (b"*1\r\n:5\r\n", "no command"),
+        (b"*1\r\n$4\r\nPI", "timed out"),
+        (b"*1\r\n$4\r\nPING\r\n" * 3, "timed out"),
+    ],
+)
+def test_a_server_that_says_something_else_is_told_from_one_that_asks_to_be_filled(
+    words: bytes, says: str
+) -> None:
+    standin = StandIn(HOST, HOST, call_s=0.3)
+    with socket.create_connection((HOST, standin.port), 5) as link:
+        link.sendall(words)
+        with pytest.raises(RestoreFailed, match="did not call") as caught:
+            standin.accept()
+    assert says in str(caught.value.detail)
     standin.close()
 
 
