@@ -244,6 +244,11 @@ class CassandraSource:
             found.append(
                 f"from what rows can restore: {', '.join(counters)}; a counter cannot be set to a value"
             )
+        if self._logical and any(not s.counts for s in self._shapes):
+            found.append(
+                "from what rows can restore, and from a comparison with them: a row's own write time and "
+                "life; it is taken to end with the last of its values, and never if it has none"
+            )
         if self._logical and any(c.several for s in self._shapes for c in s.columns):
             found.append("from what rows can restore: each collection element's own write time and life")
         return tuple(found)

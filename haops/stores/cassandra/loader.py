@@ -62,7 +62,8 @@ def as_it_was(row: Row, now_ms: int) -> list[Write]:
     """The statements that write a row with its own times; none if its life is over.
 
     One statement has one time and one life, so a row takes as many as it has of those. The one whose
-    values live longest makes the row: an INSERT's row lives as long as its values.
+    values live longest makes the row: an INSERT's row lives as long as its values. No query tells how
+    long a row lives by its key alone, so one whose values are all over counts as over with them.
     """
     groups: dict[tuple[int, int], list[int]] = {}
     had = False
@@ -96,7 +97,8 @@ def in_place_of(row: Row, at_us: int, now_ms: int) -> list[Write | Removal]:
     """The statements that make a row what it is whatever stands there: all columns, also the empty ones.
 
     Empty columns go with the values that live longest, which make the row: it must not outlive them.
-    A row whose values are all over is removed.
+    A row whose values are all over loses them and is not removed: no query tells whether it still
+    lives by its key alone. A static part has no life but that of its values.
     """
     groups: dict[int, list[int]] = {}
     empty = []
@@ -107,7 +109,11 @@ def in_place_of(row: Row, at_us: int, now_ms: int) -> list[Write | Removal]:
         else:
             groups.setdefault(left, []).append(i)
     if not groups and any(cell.value is not None for cell in row.cells):
-        return [Removal(row.kind, row.key, at_us)]
+        if row.kind != ROW:
+            return [Removal(row.kind, row.key, at_us)]
+        return [
+            Write(ROW, insert=False, key=row.key, columns=(*empty,), values=(None,) * len(empty), at_us=at_us)
+        ]
     order = sorted(groups, key=lambda life: (life != _ENDLESS, -life)) or [_ENDLESS]
     made: list[Write | Removal] = []
     for place, life in enumerate(order):

@@ -15,7 +15,7 @@ from haops.stores.cassandra import schema
 from haops.stores.cassandra.connect import TROUBLE, connect
 from haops.stores.cassandra.loader import Loader, Removal, Write, in_place_of, newest
 from haops.stores.cassandra.nodetool import Nodetool
-from haops.stores.cassandra.rows import Row, Shape, split_key
+from haops.stores.cassandra.rows import ROW, Row, Shape, aged, split_key
 from haops.stores.cassandra.shown import show
 from haops.stores.cassandra.sides import RingSide, RowsSide
 from haops.stores.compare import Side
@@ -32,6 +32,9 @@ def mend(first: Side, second: Side, keys: Sequence[bytes]) -> Iterator[int]:
     They are written at the present time, or just after the newest thing that stands there: what
     was written earlier than that would never be seen.
 
+    A row whose values are all over in a backup is removed with nothing but its values: no backup's rows
+    tell whether it lives on by its key alone. Where it does so, it is left, and not counted.
+
     Raises:
         BadInput: The second is no ring that can be written, or a table is of other columns or counts.
         ClusterUnhealthy: The ring broke off.
@@ -45,8 +48,7 @@ def mend(first: Side, second: Side, keys: Sequence[bytes]) -> Iterator[int]:
         while group := list(islice(truths, _GROUP)):
             for table in sorted({split_key(key)[0] for key, _, _ in group}):
                 some = [t for t in group if split_key(t[0])[0] == table]
-                _mend_some(second, table, some)
-            done += len(group)
+                done += _mend_some(second, table, some)
             yield done
     except TROUBLE as error:
         raise ClusterUnhealthy(f"{second.label} broke off the repair", detail=first_line(error)) from error
@@ -65,18 +67,20 @@ def _check(second: RingSide, keys: Sequence[bytes]) -> None:
             )
 
 
-def _mend_some(second: RingSide, table: str, truths: Sequence[Truth]) -> None:
+def _mend_some(second: RingSide, table: str, truths: Sequence[Truth]) -> int:
+    """Mend rows of one table; returns how many were not left as they were."""
     shape = second.shape(table)
     if shape is None:
         raise BadInput(f"{second.label} has no table {table} any more")
     there = {key: row for key, _, row in second.full([key for key, _, _ in truths])}
-    writes = [w for truth in truths for w in writes_for(shape, truth, there.get(truth[0]))]
-    for _ in Loader(second.session, shape).write(writes):
+    writes = [(there.get(truth[0]), writes_for(shape, truth, there.get(truth[0]))) for truth in truths]
+    for _ in Loader(second.session, shape).write(w for _, some in writes for w in some):
         pass
+    return sum(1 for row, some in writes if some or row is None)
 
 
 def writes_for(shape: Shape, truth: Truth, there: Row | None) -> list[Write | Removal]:
-    """What makes a row equal to the truth.
+    """What makes a row equal to the truth; nothing where only values are over that it does not have.
 
     Raises:
         BadInput: The truth is of other columns.
@@ -89,6 +93,9 @@ def writes_for(shape: Shape, truth: Truth, there: Row | None) -> list[Write | Re
         return [Removal(kind, values, at_us)]
     if other is None or other.columns != shape.columns:
         raise BadInput(f"{shape.name} has other columns on one side than on the other", detail=show(key))
+    over = row.kind == ROW and aged(row, now_us // 1000) is None
+    if over and not (there and any(c.value is not None for c in there.cells)):
+        return []
     return in_place_of(row, at_us, now_us // 1000)
 
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cassandra import ConsistencyLevel
+
 from haops.cluster.loans import Loan
 from haops.cluster.spec import Cluster
 from haops.errors import HaopsError
@@ -19,6 +21,7 @@ from haops.stores.backup import (
     Archive,
     BackupFailed,
     BackupTools,
+    NotRestorable,
     RestoreFailed,
     Restorer,
     RestoreWish,
@@ -58,7 +61,9 @@ def restorer(cluster: Cluster, tools: BackupTools, archive: Archive, wish: Resto
             f"{', '.join(down)} does not answer: every node gets its part of a restore",
             hint=f"bring it back first: haops heal {cluster.name}",
         )
-    with _in_our_words(), connect(cluster.servers, timeout_s=_REQUEST_S) as session:
+    # At ALL: a row that a single copy has would not be seen otherwise, and be removed with its table.
+    ring = connect(cluster.servers, timeout_s=_REQUEST_S, level=ConsistencyLevel.ALL)
+    with _in_our_words(), ring as session:
         release = session.execute(_VERSION).one().release_version
         theirs = schema.describe(session, sorted(schema.keyspaces(session)))
         course = chart(archive, parse_only(wish.only), wish, members(cluster), release, theirs)
@@ -218,13 +223,20 @@ class CassandraRestorer:
 
         Rows that were deleted there have left tombstones, which are newer than the backup's rows: those
         would be restored and not be seen. Only before anything is written, and not where the
-        restore is to leave what is there.
+        restore is to leave what is there. Rows that came since it was looked, such as while the
+        restore was cut off, are somebody's: nobody asked to have those removed.
         """
         written = self._course.ways.keys() | self._course.rows.keys()
-        for name in self._there(theirs):
-            if ".".join(name) in written and name not in self._emptied:
-                self._session.execute(f"TRUNCATE {_quoted(name)}")
-                self._emptied.add(name)
+        names = [n for n in self._there(theirs) if ".".join(n) in written and n not in self._emptied]
+        if full := [".".join(n) for n in names if self._has_rows(n)]:
+            raise NotRestorable(
+                f"rows were written meanwhile to {', '.join(full)}, which the restore has to empty first",
+                hint="stop whoever writes there; then begin anew, which removes those rows: --wipe; "
+                "or remove them yourself and go on: --resume",
+            )
+        for name in names:
+            self._session.execute(f"TRUNCATE {_quoted(name)}")
+            self._emptied.add(name)
 
     def _files(self, name: str, mark: str) -> Iterator[Advance]:
         """Write node after node, and import in one while the next is written."""

@@ -36,6 +36,7 @@ from haops.stores.gathered import Gathered
 _KEYS_IN_MEMORY: Final = 1024 * 1024
 _KINDS: Final = {ROW: "row", "s": "static"}
 EXPIRES: Final = "with a TTL"
+_BARE: Final = "its key alone"
 _FOR_EVER: Final = 2**63
 
 
@@ -195,13 +196,14 @@ class BackupSide(RowsSide):
 
         A row that was deleted meanwhile cannot be told from one that was never there.
         """
-        return {
-            key: UNTOLD if row and _newest_us(row) > self._until_us else record_of(shape, row)
-            for key, shape, row in self.full(keys)
-        }
+        found: dict[bytes, Record | None] = {}
+        for key, shape, whole in self.full(keys):
+            row = aged(whole, _now_ms()) if whole else None
+            found[key] = UNTOLD if row and _newest_us(row) > self._until_us else record_of(shape, row)
+        return found
 
     def full(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, Shape | None, Row | None]]:
-        """These records as they were, without what has expired since; each table is read once."""
+        """These records as they were, with what has expired since; each table is read once."""
         for name in {split_key(key)[0] for key in keys} - set(self._names):
             yield from ((key, None, None) for key in keys if split_key(key)[0] == name)
         for name in self._names:
@@ -212,7 +214,7 @@ class BackupSide(RowsSide):
     def _found(self, name: str, wanted: set[bytes]) -> Iterator[tuple[bytes, Shape | None, Row | None]]:
         stream = PageStream(self._archive.read(f"{ROWS}{name}"))
         shape = stream.shape()
-        walker, keys, now_ms = Walker(shape), Walker(shape), _now_ms()
+        walker, keys = Walker(shape), Walker(shape)
         for page in stream.pages():
             # Keys are cheap to walk; whole rows are made of pages that have a wanted one only.
             here = {key for key, _ in keys.pairs(page)} & wanted
@@ -221,7 +223,7 @@ class BackupSide(RowsSide):
             for row in walker.rows(page):
                 if (key := joined_key(shape, row)) in wanted:
                     wanted.discard(key)
-                    yield key, shape, aged(row, now_ms)
+                    yield key, shape, row
         yield from ((key, shape, None) for key in wanted)
 
 
@@ -264,5 +266,5 @@ def record_of(shape: Shape | None, row: Row | None) -> Record | None:
         made.update(b"-" if cell.value is None else b"+%d " % len(cell.value) + cell.value)
         made.update(b"t" if cell.ttl is not None else b"")
     expires = EXPIRES if any(c.ttl is not None for c in row.cells) else ""
-    preview = shown_cells(columns, [c.value for c in row.cells])
+    preview = shown_cells(columns, [c.value for c in row.cells]) or _BARE
     return Record(_KINDS[row.kind], made.hexdigest(length=16), preview, expires)

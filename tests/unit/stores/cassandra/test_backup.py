@@ -126,6 +126,15 @@ def test_rows_are_parts_of_their_own_and_say_what_they_cannot_restore(ring: Ring
         left_out = " ".join(source._left_out())
         assert "shop.hits" in left_out
         assert "roles" in left_out
+        assert "a row's own write time and life" in left_out
+
+
+def test_counters_and_files_have_nothing_to_say_of_rows_lives(ring: Ring) -> None:
+    for table, logical in ((HITS, True), (ITEMS, False)):
+        ring.session.entries = [KEYSPACE, table]
+        with opened(ring, BackupWish(f"of-{table.bare}", logical=logical)) as source:
+            source.parts()
+            assert "own write time" not in " ".join(source._left_out())
 
 
 @pytest.mark.parametrize("wish", [BackupWish("b1", pitr=True), BackupWish("b1", node="cassandra-1")])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from threading import Lock
 from types import SimpleNamespace
@@ -15,12 +15,13 @@ from cassandra import OperationTimedOut
 
 from haops.compare.rounds import Manner, compare
 from haops.stores.backup import Form, NotRestorable, Part
-from haops.stores.cassandra import reader
+from haops.stores.cassandra import mend, reader
 from haops.stores.cassandra.compare import of_backup
+from haops.stores.cassandra.loader import Removal, Write
 from haops.stores.cassandra.placement import members, pieces, spans
 from haops.stores.cassandra.reader import NODE_LOCAL, Reader, Way
-from haops.stores.cassandra.rows import ROW, STATIC, Cell, Page, Row, joined_key
-from haops.stores.cassandra.sides import BackupSide, token
+from haops.stores.cassandra.rows import ROW, STATIC, Cell, Page, Row, Shape, joined_key
+from haops.stores.cassandra.sides import RingSide, record_of, token
 from haops.stores.cassandra.sstables import UNTIL
 from haops.stores.cassandra.stream import stream
 from haops.stores.compare import UNTOLD
@@ -70,8 +71,44 @@ def test_rows_whose_life_ended_since_the_backup_are_not_there() -> None:
         assert int(one.survey().counts.sum()) == 2
         assert compare(one, other, Manner(rounds=1)).differences == ()
         assert one.describe([over]) == {over: None}
-        assert isinstance(one, BackupSide)
-        assert [row for _, _, row in one.full([over])] == [None], "what mends would remove it"
+
+
+class FakeRing(RingSide):
+    """A ring with these rows, and what is written to it."""
+
+    def __init__(self, *rows: Row) -> None:
+        self.rows = {joined_key(PLAIN, row): row for row in rows}
+        self.session, self.written = None, list[Write | Removal]()
+        self._label = "ring"
+
+    def shape(self, table: str) -> Shape | None:
+        return PLAIN
+
+    def full(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, Shape | None, Row | None]]:
+        yield from ((key, PLAIN, self.rows.get(key)) for key in keys)
+
+
+def test_rows_that_may_live_by_their_key_alone_are_not_removed_nor_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bare = replace(plain(2, b""), cells=(Cell(None),))
+    ring = FakeRing(plain(1, b"new"), bare, plain(3, b"extra"))
+    taken = SimpleNamespace(write=lambda writes: iter(ring.written.extend(writes) or ()))
+    monkeypatch.setattr(mend, "Loader", lambda *_: taken)
+    with of_backup(archive(plain(1, b"a", 60, age_s=61), plain(2, b"b", 60, age_s=61)), None) as side:
+        (done,) = mend.mend(side, ring, list(ring.rows))
+    removed = [w.key for w in ring.written if isinstance(w, Removal)]
+    assert removed == [plain(3, b"").key], "the backup never had it"
+    assert [(w.key, w.insert, w.values) for w in ring.written if isinstance(w, Write)] == [
+        (plain(1, b"").key, False, (None,))
+    ]
+    assert done == 2
+
+
+def test_a_row_of_its_key_alone_says_so() -> None:
+    bare = record_of(PLAIN, replace(plain(1, b""), cells=(Cell(None),)))
+    assert bare
+    assert bare.preview == "its key alone"
 
 
 def test_only_selects_a_table() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cassandra import ConsistencyLevel
 
 from haops.backup.documents import Damaged, dump, load
 from haops.backup.manifest import PartRecord, Sealed
 from haops.errors import BadInput, HaopsError
 from haops.stores.backup import BackupWish, Form, NotRestorable, Part, RestoreFailed
-from haops.stores.cassandra import backup, nodetool, sstables
+from haops.stores.cassandra import backup, nodetool, restore, sstables
 from haops.stores.cassandra.nodetool import Nodetool
 from haops.stores.cassandra.schema import Entry
 from haops.stores.plan import StepFailed
@@ -61,6 +63,52 @@ def test_a_schema_stage_that_is_done_once_more_harms_nothing(target: Ring, archi
         with opened(target, archive) as restorer:
             list(restorer.perform(restorer.stages()[0], ""))
     assert target.session.said == [EMPTY, EMPTY]
+
+
+@pytest.mark.parametrize("half", ["files", "rows"])
+def test_rows_that_came_while_a_restore_was_cut_off_are_not_removed(
+    target: Ring, archive: MemoryArchive, half: str
+) -> None:
+    both = archive if half == "files" else rows_archive(archive, 1)
+    with opened(target, both) as restorer:
+        assert restorer.in_the_way() == (), "the restore is cut off here, and applications write"
+    target.session.full = {"items"}
+    with opened(target, both) as restorer:
+        with pytest.raises(NotRestorable, match=r"rows .* shop\.items") as caught:
+            list(restorer.perform(restorer.stages()[0], ""))
+        assert "--wipe" in str(caught.value)
+        assert "--resume" in str(caught.value)
+        assert target.session.said == []
+        restorer.wipe()
+        list(restorer.perform(restorer.stages()[0], ""))
+    assert target.session.said == [EMPTY], "those of a wipe that was asked for"
+
+
+def test_no_table_is_emptied_while_another_one_has_rows(
+    tmp_path: Path, target: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = made(tmp_path / "both", monkeypatch, KEYSPACE, ITEMS, HITS)
+    target.session.full = {"items"}
+    with opened(target, both) as restorer, pytest.raises(NotRestorable) as caught:
+        list(restorer.perform(restorer.stages()[0], ""))
+    assert "shop.hits" not in str(caught.value), "it shows no row, and comes first"
+    assert target.session.said == []
+
+
+def test_rows_are_looked_for_on_every_copy(
+    target: Ring, archive: MemoryArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = []
+
+    @contextmanager
+    def connect(*_: object, level: int, **__: object) -> Iterator[object]:
+        levels.append(level)
+        yield target.session
+
+    monkeypatch.setattr(restore, "connect", connect)
+    with opened(target, archive):
+        pass
+    assert levels == [ConsistencyLevel.ALL]
 
 
 def test_a_stage_that_is_resumed_later_empties_nothing(target: Ring, archive: MemoryArchive) -> None:

@@ -76,7 +76,9 @@ def test_what_takes_a_rows_place_sets_every_column_at_one_time(row: Row, at_us: 
     writes = in_place_of(row, at_us, NOW_MS)
     assert {w.at_us for w in writes} == {at_us}
     if any(c.value is not None for c in row.cells) and not any(lives(row, c) for c in row.cells):
-        assert writes == [Removal(row.kind, row.key, at_us)], "its life is over"
+        all_, none = tuple(range(len(row.cells))), (None,) * len(row.cells)
+        values_only = Write(ROW, False, row.key, all_, none, at_us)
+        assert writes == [values_only if row.kind == ROW else Removal(row.kind, row.key, at_us)]
         return
     made = [w for w in writes if isinstance(w, Write)]
     found = {i: v for w in made for i, v in zip(w.columns, w.values, strict=True)}
@@ -116,6 +118,21 @@ def test_a_mended_row_is_written_after_whatever_stands_there() -> None:
     (gone,) = writes_for(PLAIN, (key, PLAIN, None), there)
     assert gone == Removal(ROW, (b"k",), future + 1)
     assert newest(None) == 0
+
+
+OVER = Row(ROW, (b"k",), (Cell(b"v", 10, 1),), NOW_MS)
+
+
+def test_a_row_whose_values_are_all_over_loses_those_and_keeps_its_key() -> None:
+    there = replace(OVER, cells=(Cell(b"back", None, 2**61),))
+    (write,) = writes_for(PLAIN, (joined_key(PLAIN, OVER), PLAIN, OVER), there)
+    assert write == Write(ROW, False, (b"k",), (0,), (None,), 2**61 + 1)
+    assert statement(PLAIN, write).startswith("UPDATE"), "neither made nor removed"
+
+
+@pytest.mark.parametrize("there", [None, replace(OVER, cells=(Cell(None),))])
+def test_a_row_whose_values_are_all_over_is_left_where_it_has_none(there: Row | None) -> None:
+    assert writes_for(PLAIN, (joined_key(PLAIN, OVER), PLAIN, OVER), there) == []
 
 
 def test_a_truth_of_other_columns_is_refused() -> None:
