@@ -31,7 +31,7 @@ def digest(key: bytes, record: Record) -> int:
 
 @dataclass
 class FakeSide:
-    """A side over a dict; every question reads what is there then.
+    """A side over a dict; every question reads what is there then, but `keys` tells those of the last digests.
 
     Args:
         before: Called with the question's name before each answer; may change `records`, or raise.
@@ -44,6 +44,7 @@ class FakeSide:
     moved: int = 0
     asked: list[str] = field(default_factory=list)
     blind: frozenset[bytes] = frozenset()
+    _last: Gathered = field(default_factory=lambda: Gathered.of(()))
 
     def _gathered(self, question: str) -> Gathered:
         self._note(question)
@@ -58,12 +59,14 @@ class FakeSide:
         return self._gathered("survey").survey()
 
     def digests(self, buckets: frozenset[int]) -> NDArray[np.uint64]:
-        found = self._gathered("digests").digests(buckets)
+        self._last = self._gathered("digests")
+        found = self._last.digests(buckets)
         self.moved += DIGEST_BYTES * len(found)
         return found
 
     def keys(self, digests: NDArray[np.uint64]) -> Sequence[bytes]:
-        found = self._gathered("keys").keys(digests)
+        self._note("keys")
+        found = [key for key in self._last.keys(digests) if key in self.records]
         self.moved += sum(map(len, found))
         return found
 

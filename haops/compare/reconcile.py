@@ -3,11 +3,15 @@
 A range-based set reconciliation of one level: 256 buckets by the digest's highest byte. When
 everything is equal, only the fingerprints move. Memory is bounded: digests are asked for in
 groups of buckets, and only so many keys are looked at.
+
+A record that is written while this goes on moves to another bucket, where nobody may look. So a pass over
+buckets that differ finds differences, but proves nothing where something moves; a whole one, over the digests
+of all records at one go, does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,13 +20,13 @@ from numpy.typing import NDArray
 
 from haops.compare.differences import Difference, alive, aspects, difference
 from haops.parallel import ask_all
-from haops.stores.compare import UNTOLD, Record, Side, Survey
+from haops.stores.compare import BUCKETS, UNTOLD, Record, Side, Survey
 
 Digests = NDArray[np.uint64]
 
 _SHIFT: Final = np.uint64(56)
-# Records whose digests one side sends in one go: 32 MB.
-_GROUP: Final = 4 * 1024 * 1024
+# Records whose digests one side sends in one go: 12 MB, and as much again for what finds their keys.
+_GROUP: Final = 3 * 512 * 1024
 # Keys described in one go: some backups are read from end to end for it. About 10 MB of records a side.
 DESCRIBED: Final = 10_000
 # Digests of each side whose keys are asked for, however many differ.
@@ -36,41 +40,37 @@ class Found:
     Args:
         differences: Keys whose records differed when they were looked at, `limit` at most.
         agreed: Keys whose digests differed, but whose records were equal when they were looked
-            at; each with a number that is the same as long as the records are.
+            at; each with a number that is the same as long as the records are, None where there were none.
         lapsed: Keys that differ only because their time is over.
-        elusive: Records that had changed again when their digest or key was asked for.
+        elusive: Buckets that differed, and did not when their digests were asked for.
         unlisted: At least so many more keys differ.
         untold: Keys of which a backup cannot say which state it should have.
+        vanished: Digests whose keys were not found any more.
+        lone: The digests that one side alone had, those that were looked at.
+        whole: Whether all records were looked at, at one go.
     """
 
     records_left: int
     records_right: int
     differences: dict[bytes, Difference] = field(default_factory=dict)
-    agreed: dict[bytes, int] = field(default_factory=dict)
+    agreed: dict[bytes, int | None] = field(default_factory=dict)
     lapsed: int = 0
     elusive: int = 0
     unlisted: int = 0
     untold: int = 0
-
-
-@dataclass(slots=True)
-class _Lone:
-    """Digests that only one side has: the first of them, and how many there are."""
-
-    kept: list[Digests] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, digests: Digests) -> None:
-        room = MAX_EXAMINED - min(self.count, MAX_EXAMINED)
-        self.kept.append(digests[:room].copy())  # a slice alone would keep the whole
-        self.count += len(digests)
-
-    def all(self) -> Digests:
-        return np.concatenate(self.kept) if self.kept else np.zeros(0, np.uint64)
+    vanished: int = 0
+    lone: Digests = field(default_factory=lambda: np.zeros(0, np.uint64))
+    whole: bool = False
 
 
 def reconcile(
-    left: Side, right: Side, *, limit: int, now_ms: int, surveys: tuple[Survey, Survey] | None = None
+    left: Side,
+    right: Side,
+    *,
+    limit: int,
+    now_ms: int,
+    surveys: tuple[Survey, Survey] | None = None,
+    whole: bool = False,
 ) -> Found:
     """Compare two sides once.
 
@@ -78,19 +78,23 @@ def reconcile(
         limit: Differences that are described, at most.
         now_ms: The time, Unix ms; a record whose expiry is not later counts as gone.
         surveys: The sides' fingerprints, if they were just taken.
+        whole: Where the fingerprints differ, look at all records and not only at the buckets that do.
     """
     here, there = surveys or _both(left, right)
     found = Found(int(here.counts.sum()), int(there.counts.sum()))
-    lone = (_Lone(), _Lone())
-    for group in groups(here, there):
+    differing = differing_buckets(here, there)
+    asked = list(groups(here, there, range(BUCKETS) if whole and differing else differing))
+    found.whole = whole and len(asked) <= 1
+    examiner = _Examiner(found, (left, right), limit, now_ms)
+    for group in asked:
         first, second = ask_all(lambda side: side.digests(group), (left, right))  # noqa: B023
         alone = lone_digests(first, second)
-        # A bucket that differed and does not any more has caught up, or lost a record to another bucket.
-        found.elusive += len(group) - len(np.unique(np.concatenate(alone) >> _SHIFT))
-        for side, digests in zip(lone, alone, strict=True):
-            side.add(digests)
-    if lone[0].count or lone[1].count:
-        _examine(found, (left, right), lone, limit, now_ms)
+        if not found.whole:
+            # A bucket that differed and does not any more has caught up, or lost a record to another bucket.
+            still = set(np.unique(np.concatenate(alone) >> _SHIFT).tolist())
+            found.elusive += len(group.intersection(differing) - still)
+        examiner.examine(alone)
+    examiner.end()
     return found
 
 
@@ -104,11 +108,13 @@ def differing_buckets(left: Survey, right: Survey) -> tuple[int, ...]:
     return tuple(np.flatnonzero((left.counts != right.counts) | (left.sums != right.sums)).tolist())
 
 
-def groups(left: Survey, right: Survey, most: int = _GROUP) -> Iterator[frozenset[int]]:
-    """The differing buckets, together as long as neither side sends more than `most` digests for them."""
+def groups(
+    left: Survey, right: Survey, buckets: Iterable[int], most: int = _GROUP
+) -> Iterator[frozenset[int]]:
+    """The buckets, together as long as neither side sends more than `most` digests for them."""
     group: list[int] = []
     sizes = np.zeros(2, np.int64)
-    for bucket in differing_buckets(left, right):
+    for bucket in buckets:
         size = np.array([left.counts[bucket], right.counts[bucket]], np.int64)
         if group and (sizes + size).max() > most:
             yield frozenset(group)
@@ -157,31 +163,49 @@ def _records(
     return first, second
 
 
-def _examine(
-    found: Found, sides: tuple[Side, Side], lone: tuple[_Lone, _Lone], limit: int, now_ms: int
-) -> None:
-    """Look at the keys behind the lone digests until `limit` differences are known."""
-    wanted = (lone[0].all(), lone[1].all())
-    seen: set[bytes] = set()
-    explained = [0, 0]
-    start, cut = 0, False
-    # A side that has to scan for keys does so once a batch.
-    step = max(limit, DESCRIBED)
-    while start < max(map(len, wanted)) and not cut:
-        batches = [digests[start : start + step] for digests in wanted]
-        named = ask_all(lambda pair: pair[0].keys(pair[1]), zip(sides, batches, strict=True))
-        found.elusive += sum(max(0, len(b) - len(n)) for b, n in zip(batches, named, strict=True))
-        keys = [key for key in dict.fromkeys((*named[0], *named[1])) if key not in seen]
-        seen.update(keys)
-        for key, here, there in describe(sides, keys):
-            if cut := len(found.differences) >= limit:
-                break
-            explained[0] += here is not None
-            explained[1] += there is not None
-            _judge(found, key, (here, there), now_ms)
-        start += step
-    if cut or max(side.count for side in lone) > MAX_EXAMINED:
-        found.unlisted = max(1, *(side.count - known for side, known in zip(lone, explained, strict=True)))
+@dataclass(slots=True)
+class _Examiner:
+    """Looks at the keys behind digests that one side alone has, until `limit` differences are known."""
+
+    found: Found
+    sides: tuple[Side, Side]
+    limit: int
+    now_ms: int
+    lone: list[int] = field(default_factory=lambda: [0, 0])
+    explained: list[int] = field(default_factory=lambda: [0, 0])
+    seen: set[bytes] = field(default_factory=set)
+    cut: bool = False
+
+    def examine(self, alone: tuple[Digests, Digests]) -> None:
+        """Look at those that `digests` has just told, while the sides know their keys."""
+        wanted = [digests[: max(0, MAX_EXAMINED - n)] for digests, n in zip(alone, self.lone, strict=True)]
+        self.found.lone = np.concatenate((self.found.lone, *wanted))
+        self.lone = [n + len(digests) for digests, n in zip(alone, self.lone, strict=True)]
+        # A side that has to scan for keys does so once a batch.
+        step = max(self.limit, DESCRIBED)
+        for start in range(0, max(map(len, wanted)), step):
+            if self.cut:
+                return
+            self._look_at([digests[start : start + step] for digests in wanted])
+
+    def _look_at(self, batches: Sequence[Digests]) -> None:
+        named = ask_all(lambda pair: pair[0].keys(pair[1]), zip(self.sides, batches, strict=True))
+        self.found.vanished += sum(max(0, len(b) - len(n)) for b, n in zip(batches, named, strict=True))
+        keys = [key for key in dict.fromkeys((*named[0], *named[1])) if key not in self.seen]
+        self.seen.update(keys)
+        for key, here, there in describe(self.sides, keys):
+            if len(self.found.differences) >= self.limit:
+                self.cut = True
+                return
+            self.explained[0] += here is not None
+            self.explained[1] += there is not None
+            _judge(self.found, key, (here, there), self.now_ms)
+
+    def end(self) -> None:
+        """Say how many are left."""
+        if self.cut or max(self.lone) > MAX_EXAMINED:
+            left = (n - known for n, known in zip(self.lone, self.explained, strict=True))
+            self.found.unlisted = max(1, *left)
 
 
 def _judge(found: Found, key: bytes, records: tuple[Record | None, Record | None], now_ms: int) -> None:
@@ -194,4 +218,4 @@ def _judge(found: Found, key: bytes, records: tuple[Record | None, Record | None
     elif aspects(*records):
         found.lapsed += 1
     else:
-        found.agreed[key] = hash(records)
+        found.agreed[key] = hash(records) if any(records) else None

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+import numpy as np
+
 from haops.compare.differences import Difference, Kind, alive, aspects, difference
 from haops.compare.reconcile import Found, describe, reconcile
 from haops.errors import EXIT_FAILED, EXIT_UNHEALTHY, EXIT_UNKNOWN, HaopsError
@@ -65,7 +67,7 @@ class Comparison:
         differences: Those that stayed, and stayed as they were.
         unsettled: Those that were never seen equal, but changed between the looks.
         transient: Keys that differed and then did not: lag, or their time was over.
-        elusive: Records, or buckets of them, that changed faster than they could be looked at, at every pass.
+        elusive: Buckets of records, or records, that changed faster than they could be looked at.
         unlisted: At least so many more keys differ.
         untold: Keys that differ, but were written while the backup was made: it may have either state.
         moved: Bytes that came from both sides.
@@ -208,29 +210,42 @@ class _Pair:
 
     def _passes(self, surveys: tuple[Survey, Survey] | None) -> None:
         """Pass over everything until nothing is open, or a difference is certain."""
-        before: dict[bytes, int] | None = None
+        before: Found | None = None
         for number in range(self._manner.rounds):
             if number:
                 self._pause()
             self._manner.hear("reading both sides" if not number else "reading both sides again")
-            self._reconcile(surveys if not number else None)
-            differed = len(self._traces)
+            self._reconcile(None if number else surveys, whole=number > 0)
+            found, differed = self._found, len(self._traces)
             self._look_again()
             gone = differed - len(self._traces)
-            agreed = self._found.agreed
-            # Equal whenever it is looked at, and yet the digests differ: the second time it is no lag.
-            known = before if before is not None else agreed if self._manner.rounds == 1 else {}
-            self._doubtful = tuple(key for key, mark in agreed.items() if known.get(key) == mark)
+            if before is not None or self._manner.rounds == 1:
+                self._doubt(before or found)
             certain = any(not trace.changed for trace in self._traces.values())
-            # What differed and no longer does is called equal only after a pass that finds nothing.
-            clean = not (agreed or gone or self._found.unlisted or self._found.elusive)
-            if certain or clean:
+            # What differed and no longer does is called equal after a pass that finds nothing; or, where writes
+            # go on, after a whole one in which all that differs by digest is equal when it is looked at.
+            clean = not (found.agreed or gone or found.vanished)
+            whole = found.whole and not (self._traces or self._doubtful)
+            if certain or ((clean or whole) and not (found.unlisted or found.elusive)):
                 return
-            before = agreed
+            before = found
 
-    def _reconcile(self, surveys: tuple[Survey, Survey] | None) -> None:
+    def _doubt(self, before: Found) -> None:
+        """Equal whenever it is looked at, or never found, and yet a digest differs: the second time it is no lag."""
+        found = self._found
+        stays = np.intersect1d(found.lone, before.lone)
+        known = before.agreed if len(stays) else {}
+        same = ((key, mark) for key, mark in found.agreed.items() if mark is not None)
+        self._doubtful = tuple(key for key, mark in same if known.get(key) == mark)
+        if found.vanished and len(stays):
+            named = ask_all(lambda side: side.keys(stays), self._sides)
+            found.elusive += max(0, len(stays) - sum(map(len, named)))
+
+    def _reconcile(self, surveys: tuple[Survey, Survey] | None, *, whole: bool) -> None:
         manner = self._manner
-        self._found = reconcile(*self._sides, limit=manner.limit, now_ms=manner.now_ms(), surveys=surveys)
+        self._found = reconcile(
+            *self._sides, limit=manner.limit, now_ms=manner.now_ms(), surveys=surveys, whole=whole
+        )
         self._looks += 1
         self._traces = {
             key: _Trace(found, changed=key in self._transient)

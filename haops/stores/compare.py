@@ -80,11 +80,14 @@ class Side(Protocol):
         ...
 
     def digests(self, buckets: frozenset[int]) -> NDArray[np.uint64]:
-        """The digests of all records in these buckets."""
+        """The digests of all records in these buckets, read at one go."""
         ...
 
     def keys(self, digests: NDArray[np.uint64]) -> Sequence[bytes]:
-        """The keys of the records with these digests, in any order."""
+        """The keys of the records that had these digests in the last answer of `digests`, in any order.
+
+        A record may have changed since; where its key is gone, it may be left out.
+        """
         ...
 
     def describe(self, keys: Sequence[bytes]) -> Mapping[bytes, Record | None]:

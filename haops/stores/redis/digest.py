@@ -50,6 +50,11 @@ def body_of(total: int, count: int) -> bytes:
     return (total & _MASK).to_bytes(8, "big") + (count & 0xFFFFFFFF).to_bytes(4, "big")
 
 
+def tag(db: int, key: bytes) -> int:
+    """What finds a record again when it has changed: the first 32 bits of the SHA-1 of key and database."""
+    return short(b"%b%c" % (key, db)) >> 32
+
+
 def trailer(db: int, kind: bytes, expires: int, length: int) -> bytes:
     """What stands behind the key; `expires` in Unix ms, 0 is never."""
     return b"%b%b%c%b" % (expires.to_bytes(8, "big"), kind, db, length.to_bytes(4, "big"))

@@ -198,28 +198,18 @@ end
 local output = pack('>' .. string.rep('I2I4I4', 256), unpack(numbers))
 """,
 }
-# ARGV[8]: for each bucket a character, '1' where its digests are wanted.
+# ARGV[8]: for each bucket a character, '1' where its digests are wanted. With each digest goes the tag of its
+# key (`digest.tag`), which stays when the record changes.
 _LIST: Final = {
     "before": "local output, wanted = {}, ARGV[8]",
     "each": """
         local at = ton(sub(hex, 1, 2), 16) + 1
         if sub(wanted, at, at) == '1' then
-          output[#output + 1] = pack('>I4I4', ton(sub(hex, 1, 8), 16), ton(sub(hex, 9, 16), 16))
+          local tag = ton(sub(sha(key .. db), 1, 8), 16)
+          output[#output + 1] = pack('>I4I4I4', ton(sub(hex, 1, 8), 16), ton(sub(hex, 9, 16), 16), tag)
         end
 """,
     "after": "output = table.concat(output)",
-}
-# The same, with the keys behind the digests.
-_FIND: Final = {
-    "before": "local output, wanted = {}, ARGV[8]",
-    "each": """
-        local at = ton(sub(hex, 1, 2), 16) + 1
-        if sub(wanted, at, at) == '1' then
-          output[#output + 1] = pack('>I4I4', ton(sub(hex, 1, 8), 16), ton(sub(hex, 9, 16), 16))
-          output[#output + 1] = key
-        end
-""",
-    "after": "",
 }
 
 
@@ -236,7 +226,31 @@ def _made(form: dict[str, str]) -> str:
 
 SUMS: Final = _made(_SUMS)
 LIST: Final = _made(_LIST)
-FIND: Final = _made(_FIND)
+
+# ARGV and answer as above. ARGV[8]: a character for each beginning of tags (12 bits), '1' where the keys are
+# wanted; the output is these keys, each behind its tag.
+NAMES: Final = (
+    _HEAD % LARGE
+    + """
+local cursor, left, step, match = ARGV[1], ton(ARGV[2]), ARGV[3], ARGV[4]
+local db, wanted = string.char(ton(ARGV[7])), ARGV[8]
+local seen, output = 0, {}
+repeat
+  local page
+  if match == '' then page = call('SCAN', cursor, 'COUNT', step)
+  else page = call('SCAN', cursor, 'MATCH', match, 'COUNT', step) end
+  cursor = page[1]
+  for _, key in ipairs(page[2]) do
+    local hex = sha(key .. db)
+    local at = ton(sub(hex, 1, 3), 16) + 1
+    if sub(wanted, at, at) == '1' then output[#output + 1] = pack('>I4', ton(sub(hex, 1, 8), 16)) .. key end
+  end
+  seen = seen + #page[2]
+  left = left - (match == '' and #page[2] or step)
+until left <= 0 or cursor == '0'
+return {cursor, seen, 0, output, {}}
+"""
+)
 
 # KEYS: some keys. Answers for each: type, expiry, body or nil where it is large, a preview of a string.
 DESCRIBE: Final = (

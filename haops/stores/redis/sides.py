@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,10 +18,10 @@ from haops.errors import HaopsError
 from haops.stores.backup import Archive
 from haops.stores.compare import BUCKETS, Record, Survey
 from haops.stores.gathered import Gathered, add_surveys, survey_of
-from haops.stores.redis.digest import KINDS, body_of, name_of, place_of, record
+from haops.stores.redis.digest import KINDS, body_of, name_of, place_of, record, tag
 from haops.stores.redis.dump import DUMP
 from haops.stores.redis.keyspace import expiring, pattern
-from haops.stores.redis.lua import DESCRIBE, FIND, LIST, SLICE, SUMS
+from haops.stores.redis.lua import DESCRIBE, LIST, NAMES, SLICE, SUMS
 from haops.stores.redis.rdb import Entry, Rdb
 from haops.stores.redis.values import is_over, preview_of, value_of
 from haops.stores.redis.wire import Wire
@@ -35,6 +36,12 @@ _ELEMENTS: Final = 1000
 _TRIES: Final = 5
 _FEW: Final = 100
 _SUM: Final = np.dtype([("count", ">u2"), ("sum", ">u8")])
+# A digest and its key's tag, as LIST tells them.
+_MARKS: Final = np.dtype([("digest", ">u8"), ("tag", ">u4")])
+_MARK: Final = struct.Struct(">QI")
+# By so many bits of a tag the server chooses keys: few others come with them, and the choice takes 4 KB.
+_TAG_STARTS: Final = 4096
+_TAG_REST: Final = 20
 _CARDINALITY: Final = {"set": "SCARD", "zset": "ZCARD", "hash": "HLEN"}
 
 
@@ -61,6 +68,7 @@ class LiveSide:
         self._label = label
         self._only = only
         self._loaded: dict[str, bytes] = {}
+        self._marks = _sorted(b"")
 
     @property
     def label(self) -> str:
@@ -81,7 +89,7 @@ class LiveSide:
     def survey(self) -> Survey:
         """Sums made in the server: 2,560 bytes for each 2,500 keys."""
         total = Survey(np.zeros(BUCKETS, np.uint64), np.zeros(BUCKETS, np.uint64))
-        for output, large in self._walk(SUMS, ()):
+        for output, large, _ in self._walk(SUMS, ()):
             table = np.frombuffer(output, _SUM)
             np.add(total.counts, table["count"], out=total.counts)
             np.add(total.sums, table["sum"], out=total.sums)  # wraps around, as it must
@@ -90,31 +98,26 @@ class LiveSide:
         return total
 
     def digests(self, buckets: frozenset[int]) -> NDArray[np.uint64]:
-        """Each once, though SCAN may have told a key twice."""
-        found = [np.zeros(0, np.uint64)]
-        for output, large in self._walk(LIST, (_mask(buckets),)):
-            found.append(np.frombuffer(output, ">u8").astype(np.uint64))
-            found.append(np.array([d for _, d in large if d >> 56 in buckets], np.uint64))
-        return np.unique(np.concatenate(found))
+        """Each once, though SCAN may have told a key twice; the tags of their keys are kept for `keys`."""
+        told: list[bytes] = []
+        for output, large, db in self._walk(LIST, (_mask(buckets),)):
+            told.append(output)
+            told += [_MARK.pack(d, tag(db, key)) for key, d in large if d >> 56 in buckets]
+        self._marks = _sorted(b"".join(told))
+        return self._marks[0]
 
     def keys(self, digests: NDArray[np.uint64]) -> Sequence[bytes]:
-        """By one more pass, in which the server tells the keys of the buckets concerned."""
-        wanted = set(digests.tolist())
+        """By one more pass, in which the server tells keys whose tags begin as those that are wanted."""
+        known, tags = self._marks
+        wanted = set(tags[np.isin(known, digests)].tolist())
         names: dict[bytes, None] = {}
-        for output, large, db in self._walk_named(FIND, (_mask({d >> 56 for d in wanted}),)):
-            for digest, key in zip(output[::2], output[1::2], strict=True):
-                if int.from_bytes(digest, "big") in wanted:
-                    names[name_of(db, key)] = None
-            for key, digest in large:
-                if digest in wanted:
-                    names[name_of(db, key)] = None
+        for output, _, db in self._walk(NAMES, (_mask({t >> _TAG_REST for t in wanted}, _TAG_STARTS),)):
+            for told in output:
+                if int.from_bytes(told[:4], "big") in wanted:
+                    names[name_of(db, told[4:])] = None
         return list(names)
 
-    def _walk(self, script: str, last: tuple[bytes, ...]) -> Iterator[tuple[Any, list[tuple[bytes, int]]]]:
-        for output, large, _ in self._walk_named(script, last):
-            yield output, large
-
-    def _walk_named(
+    def _walk(
         self, script: str, last: tuple[bytes, ...]
     ) -> Iterator[tuple[Any, list[tuple[bytes, int]], int]]:
         """The script over all keys of all databases: its output, large values with digests, database."""
@@ -211,8 +214,15 @@ def _many(kind: str, body: bytes, expires: str) -> Record:
     return Record(kind, digest, f"{int.from_bytes(body[8:], 'big')} elements", expires)
 
 
-def _mask(buckets: frozenset[int] | set[int]) -> bytes:
-    return bytes(0x31 if bucket in buckets else 0x30 for bucket in range(BUCKETS))
+def _mask(wanted: frozenset[int] | set[int], size: int = BUCKETS) -> bytes:
+    return bytes(0x31 if number in wanted else 0x30 for number in range(size))
+
+
+def _sorted(told: bytes) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
+    """Digests, each once and sorted, and their keys' tags."""
+    table = np.frombuffer(told, _MARKS)
+    digests, first = np.unique(table["digest"].astype(np.uint64), return_index=True)
+    return digests, table["tag"][first].astype(np.uint32)
 
 
 def _by_database(names: Sequence[bytes]) -> list[tuple[int, list[bytes]]]:

@@ -15,7 +15,7 @@ from haops.compare.reconcile import Found, differing_buckets, groups, lone_diges
 from haops.stores.compare import UNTOLD, Record
 from haops.stores.gathered import survey_of
 
-from ...compare_fakes import SURVEY_BYTES, FakeSide, text
+from ...compare_fakes import SURVEY_BYTES, FakeSide, digest, text
 
 NOW = 1_700_000_000_000
 WORDS = st.sampled_from(["", "a", "b"])
@@ -99,7 +99,7 @@ def test_groups_hold_each_differing_bucket_once_and_are_bounded(
     first: list[int], second: list[int], most: int
 ) -> None:
     left, right = survey_of(np.array(first, np.uint64)), survey_of(np.array(second, np.uint64))
-    got = list(groups(left, right, most))
+    got = list(groups(left, right, differing_buckets(left, right), most))
     assert sorted(b for group in got for b in group) == list(differing_buckets(left, right))
     for group in got:
         if len(group) > 1:
@@ -137,7 +137,7 @@ def test_an_expiry_that_is_no_number_never_lapses() -> None:
     assert alive(text("a", expires="never"), NOW) is not None
 
 
-def test_a_record_that_changed_between_the_questions_is_counted_as_elusive() -> None:
+def test_a_record_that_changed_between_the_questions_is_found_by_its_key() -> None:
     left = FakeSide({b"k": text("0")})
 
     def change(question: str) -> None:
@@ -146,7 +146,53 @@ def test_a_record_that_changed_between_the_questions_is_counted_as_elusive() -> 
 
     left.before = change
     got = reconcile(left, FakeSide({}), limit=10, now_ms=NOW)
-    assert (got.elusive, got.differences) == (1, {})
+    assert (got.elusive, got.vanished, set(got.differences)) == (0, 0, {b"k"})
+
+
+def test_a_key_that_is_gone_when_it_is_asked_for_is_counted() -> None:
+    left = FakeSide({b"k": text("0"), b"l": text("0")})
+
+    def remove(question: str) -> None:
+        if question == "keys":
+            left.records.pop(b"k", None)
+
+    left.before = remove
+    got = reconcile(left, FakeSide({}), limit=10, now_ms=NOW)
+    assert (got.vanished, set(got.differences)) == (1, {b"l"})
+    assert set(got.lone.tolist()) == {digest(b"k", text("0")), digest(b"l", text("0"))}
+
+
+def test_a_whole_pass_finds_what_has_moved_out_of_the_buckets_that_differed() -> None:
+    def moving() -> FakeSide:
+        left = FakeSide({b"k": text("0"), **{b"%d" % n: text("same") for n in range(50)}})
+
+        def move(question: str) -> None:
+            if question == "digests":
+                left.records[b"k"] = text("1")
+
+        left.before = move
+        return left
+
+    right = {**moving().records, b"k": text("2")}
+    buckets = [digest(b"k", text(v)) >> 56 for v in "012"]
+    assert buckets[1] not in (buckets[0], buckets[2])
+    right[b"k"] = text("3")
+    assert digest(b"k", text("3")) >> 56 != buckets[1]
+    got = reconcile(moving(), FakeSide(dict(right)), limit=10, now_ms=NOW, whole=True)
+    assert (got.whole, got.elusive, set(got.differences)) == (True, 0, {b"k"})
+
+
+@given(SIDES)
+def test_a_whole_pass_over_equal_sides_moves_no_more_than_another(records: dict[bytes, Record]) -> None:
+    left, right = FakeSide(dict(records)), FakeSide(dict(records))
+    got = reconcile(left, right, limit=10, now_ms=NOW, whole=True)
+    assert (got.whole, left.asked) == (True, ["survey"])
+
+
+def test_a_pass_that_takes_several_readings_is_no_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "groups", lambda *_: [frozenset(range(128)), frozenset(range(128, 256))])
+    got = reconcile(FakeSide({b"k": text("0")}), FakeSide({}), limit=10, now_ms=NOW, whole=True)
+    assert (got.whole, set(got.differences)) == (False, {b"k"})
 
 
 @given(SIDES, SIDES, st.sets(KEYS))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from haops.compare.differences import Difference, Kind
 from haops.compare.rounds import Comparison, Manner, Verdict, compare, compare_all
@@ -194,7 +197,123 @@ def test_records_that_change_faster_than_they_are_looked_at_leave_it_unknown(clo
     left.before, right.before = count(left, 1), count(right, -1)
     found = compare(left, right, manner(clock))
     assert found.verdict is Verdict.UNKNOWN
-    assert found.elusive > 0
+    assert [d.key for d in found.unsettled] == [b"k"]
+
+
+class Replicated:
+    """Two sides of which the second gets what is written to the first some questions later.
+
+    Args:
+        calm: Whether all that is on the way arrives before somebody looks at single keys.
+    """
+
+    def __init__(self, keys: int, lag: int, *, calm: bool) -> None:
+        records = {b"%d" % n: text("0") for n in range(keys)}
+        self.left, self.right = FakeSide(dict(records)), FakeSide(dict(records))
+        self.left.before = self.right.before = self.asked
+        self.lag, self.calm = lag, calm
+        self.steps = 0
+        self.on_the_way: list[tuple[int, bytes, Record | None]] = []
+        self.wrong: dict[bytes, Record | None] = {}
+        self.lock = Lock()
+
+    def asked(self, question: str) -> None:
+        with self.lock:
+            if question == "describe" and self.calm:
+                self.arrive(self.steps + self.lag)
+            else:
+                self.write()
+
+    def write(self) -> None:
+        """Write a few, remove or make one, and let through what is due."""
+        self.steps += 1
+        written = [b"%d" % ((self.steps * 7 + number) % 50) for number in range(3)]
+        fresh: dict[bytes, Record | None] = dict.fromkeys(written, text(str(self.steps)))
+        fresh[b"now and then"] = text(str(self.steps)) if self.steps % 2 else None
+        for key, record in fresh.items():
+            _put(self.left, key, record)
+            self.on_the_way.append((self.steps + self.lag, key, record))
+        self.arrive(self.steps)
+
+    def arrive(self, until: int) -> None:
+        while self.on_the_way and self.on_the_way[0][0] <= until:
+            _, key, record = self.on_the_way.pop(0)
+            _put(self.right, key, record)
+        for key, record in self.wrong.items():
+            _put(self.right, key, record)
+
+
+def _put(side: FakeSide, key: bytes, record: Record | None) -> None:
+    if record is None:
+        side.records.pop(key, None)
+    else:
+        side.records[key] = record
+
+
+@pytest.mark.parametrize("lag", [2, 3, 7])
+def test_copies_of_what_is_written_all_the_time_are_told_to_be_equal(clock: FakeClock, lag: int) -> None:
+    pair = Replicated(50, lag, calm=True)
+    found = compare(pair.left, pair.right, manner(clock))
+    assert (found.verdict, found.elusive, found.unsettled) == (Verdict.EQUAL, 0, ())
+    assert pair.left.asked.count("digests") == 2
+
+
+@given(
+    st.integers(0, 2),
+    st.sampled_from([b"3", b"17", b"60", b"now and then"]),
+    st.sampled_from([None, text("wrong")]),
+    st.integers(2, 5),
+)
+def test_what_is_wrong_in_a_copy_is_never_called_equal_however_much_is_written(
+    lag: int, key: bytes, wrong: Record | None, rounds: int
+) -> None:
+    clock = FakeClock()
+    pair = Replicated(100, lag, calm=False)
+    if wrong is None and key == b"now and then":
+        return  # it may be gone on the other side, too, whenever somebody looks
+    pair.wrong = {key: wrong}
+    pair.write()
+    found = compare(pair.left, pair.right, manner(clock, rounds=rounds))
+    assert found.verdict is not Verdict.EQUAL
+    if key == b"60":
+        assert b"60" in [d.key for d in found.differences]
+
+
+def test_keys_that_come_and_go_do_not_leave_it_unknown(clock: FakeClock) -> None:
+    left, right = FakeSide({b"k": text("0")}), FakeSide({b"k": text("0")})
+
+    def flicker(question: str) -> None:
+        if question == "keys":
+            left.records.pop(b"short", None)
+        elif question == "digests":
+            left.records[b"short"] = text(str(len(left.asked)))
+            right.records[b"k"] = text(str(len(left.asked)))
+        elif question == "describe":
+            left.records[b"k"] = right.records[b"k"]
+
+    left.before = flicker
+    found = compare(left, right, manner(clock))
+    assert (found.verdict, found.elusive) == (Verdict.EQUAL, 0)
+
+
+def test_a_key_that_was_there_for_a_moment_twice_does_not_leave_it_unknown(clock: FakeClock) -> None:
+    left = FakeSide({})
+
+    def flicker(question: str) -> None:
+        left.records = {} if question == "describe" else {b"job": text("the same")}
+
+    left.before = flicker
+    assert compare(left, FakeSide({}), manner(clock)).verdict is Verdict.EQUAL
+
+
+def test_a_record_whose_key_is_never_found_is_not_equal(clock: FakeClock) -> None:
+    class Nameless(FakeSide):
+        def keys(self, digests: NDArray[np.uint64]) -> Sequence[bytes]:
+            return []
+
+    for rounds in (1, 2, 3):
+        found = compare(Nameless({b"k": text("0")}), FakeSide({}), manner(clock, rounds=rounds))
+        assert (found.verdict, found.elusive) == (Verdict.UNKNOWN, 1)
 
 
 class Busy(FakeSide):

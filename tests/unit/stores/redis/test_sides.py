@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from haops.cluster.spec import Node
 from haops.stores.compare import BUCKETS
 from haops.stores.gathered import survey_of
 from haops.stores.redis import sides
+from haops.stores.redis.digest import name_of, tag
 from haops.stores.redis.sides import LiveSide
 
 DIGESTS = st.lists(st.integers(0, 2**64 - 1), max_size=30)
@@ -67,5 +69,22 @@ def test_a_sum_past_64_bits_wraps_around() -> None:
 
 
 def test_a_digest_that_is_told_twice_counts_once() -> None:
-    told = [np.array([5, 9], ">u8").tobytes(), np.array([9], ">u8").tobytes()]
+    told = [b"".join(struct.pack(">QI", digest, 7) for digest in part) for part in ([9, 5], [9])]
     assert side_told(told).digests(frozenset({0})).tolist() == [5, 9]
+
+
+def test_a_record_that_has_changed_is_found_by_the_tag_of_its_key() -> None:
+    keys = [b"user:%d" % n for n in range(200)]
+    marks = [struct.pack(">QI", 1000 + n, tag(0, key)) for n, key in enumerate(keys)]
+    names = [struct.pack(">I", tag(0, key)) + key for key in keys]
+    side = side_told([b"".join(marks)])
+    assert side.digests(frozenset(range(BUCKETS))).tolist() == list(range(1000, 1200))
+    side.wire = Told([names])  # type: ignore[arg-type, list-item, assignment]
+    assert list(side.keys(np.array([1003, 1190, 5], np.uint64))) == [
+        name_of(0, b"user:3"),
+        name_of(0, b"user:190"),
+    ]
+
+
+def test_before_any_digest_was_told_no_key_is_known() -> None:
+    assert list(side_told([[]]).keys(np.array([7], np.uint64))) == []  # type: ignore[list-item]
