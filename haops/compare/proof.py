@@ -17,8 +17,8 @@ from haops.backup.manifest import Shape
 from haops.backup.repository import Repository
 from haops.backup.restore import RestoreOrder, restore
 from haops.cluster.spec import Cluster, ClusterSpec, StoreName
-from haops.compare.rounds import Comparison, Manner, Verdict, compare_all
-from haops.compare.sides import compare_with_backup
+from haops.compare.rounds import Comparison, Verdict
+from haops.compare.sides import compare_copies, compare_with_backup
 from haops.control.lifecycle import Lifecycle
 from haops.stores import load_comparing
 from haops.stores.backup import Archive, NotRestorable
@@ -111,16 +111,15 @@ def _throw_away(haops: Lifecycle, spec: ClusterSpec) -> Iterator[Cluster]:
 def _compared(
     haops: Lifecycle, cluster: Cluster, archive: Archive
 ) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
-    """What the comparison found, and what it could not tell."""
+    """What the comparisons found, and what they could not tell.
+
+    Copies first: what reads the cluster as a whole may find in one copy what others lack, and mend these.
+    """
+    copies = compare_copies(haops, cluster)
     try:
-        return (compare_with_backup(haops, cluster, archive),), ()
+        return (compare_with_backup(haops, cluster, archive), *copies), ()
     except NotRestorable as error:
-        return _copies(haops, cluster), (f"compared only copy with copy: {error.message}",)
-
-
-def _copies(haops: Lifecycle, cluster: Cluster) -> tuple[Comparison, ...]:
-    with load_comparing(cluster.store).replicas(cluster, haops.runtime) as sides:
-        return compare_all(sides, Manner())
+        return copies, (f"compared only copy with copy: {error.message}",)
 
 
 def _ok(found: tuple[Comparison, ...], *, whole: bool) -> bool | None:

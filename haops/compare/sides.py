@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from haops.cluster.spec import Cluster, StoreName
-from haops.compare.rounds import Comparison, Manner, compare
+from haops.compare.rounds import Comparison, Manner, compare, compare_all
 from haops.control.lifecycle import Lifecycle
 from haops.errors import BadInput
 from haops.stores import load_comparing
@@ -128,6 +128,12 @@ def _side(haops: Lifecycle, comparing: Comparing, named: Named, only: str | None
     elif named.archive is not None:
         with comparing.of_backup(named.archive, only) as side:
             yield side
+
+
+def compare_copies(haops: Lifecycle, cluster: Cluster) -> tuple[Comparison, ...]:
+    """Each copy of a cluster's data with the first; none where there is one copy only."""
+    with load_comparing(cluster.store).replicas(cluster, haops.runtime) as sides:
+        return compare_all(sides, Manner()) if len(sides) > 1 else ()
 
 
 def compare_with_backup(

@@ -18,6 +18,7 @@ from haops.cluster.loans import Loans
 from haops.cluster.snapshot import Snapshot, Verdict
 from haops.cluster.spec import Cluster, ClusterSpec, Node, Phase
 from haops.cluster.state import StateDir
+from haops.control.afresh import afresh
 from haops.control.cut_off import cut_off
 from haops.control.loans import give_back_when_up
 from haops.control.progress import NodeProgress, Report, silent
@@ -82,6 +83,7 @@ class Lifecycle:
         with self.state.lock(spec.name, "up"):
             self.runtime.ping()
             cluster = self._existing(spec, store) or self._lay_out(spec, store)
+            cluster = afresh(cluster, store, self.runtime)
             for node in cluster.nodes:
                 report(NodeProgress(cluster.name, node.name, "container"))
             cluster = self._start(cluster, store)

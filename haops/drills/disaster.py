@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,13 +16,14 @@ import numpy as np
 from haops import __version__
 from haops.backup.archive import ArchiveReader, open_archive
 from haops.backup.create import BackupOrder, create
+from haops.backup.documents import Damaged
 from haops.backup.keys import Identities
 from haops.backup.manifest import Manifest
 from haops.backup.repository import Repository, open_repository
 from haops.backup.restore import RestoreOrder, restore
 from haops.cluster.spec import Cluster, StoreName
 from haops.compare.rounds import Comparison
-from haops.compare.sides import compare_with_backup
+from haops.compare.sides import compare_copies, compare_with_backup
 from haops.control.healthy import await_healthy
 from haops.control.lifecycle import Lifecycle
 from haops.drills.disaster_result import (
@@ -43,12 +45,15 @@ from haops.history.record import History, Kind, read_back
 from haops.parallel import ask_all
 from haops.stores import load as load_store
 from haops.stores import load_comparing
+from haops.stores.backup import NotRestorable, RestoreFailed
 from haops.stores.base import FIRST_ELEMENT, Workload
 
 REPOSITORY: Final = "repository"
 _HEALTHY_S: Final = 60.0
 _FIRST_KEY: Final = 10_000_000
 _EXAMPLES: Final = 5
+# Start, backup, backed up, struck, destroyed.
+Moments = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ def run_disasters(haops: Lifecycle, order: DisasterOrder, say: Say) -> DisasterR
     started = datetime.now(UTC)
     trials: list[DisasterTrial] = []
     troubles: list[HaopsError] = []
+    verdicts: list[DrillVerdict] = []
     interrupted = False
     try:
         for store in order.targets:
@@ -87,11 +93,12 @@ def run_disasters(haops: Lifecycle, order: DisasterOrder, say: Say) -> DisasterR
             except HaopsError as error:
                 say(f"{order.targets[store]}: {error}")
                 troubles.append(error)
+                verdicts.append(_verdict_of(error))
     except KeyboardInterrupt:
         interrupted = True
     if troubles and not trials:
         raise troubles[0]
-    doubts = [DrillVerdict.UNKNOWN] if troubles or interrupted else []
+    verdicts += [DrillVerdict.UNKNOWN] if interrupted else []
     return DisasterResult(
         version=DISASTER_VERSION,
         run=order.run,
@@ -102,10 +109,16 @@ def run_disasters(haops: Lifecycle, order: DisasterOrder, say: Say) -> DisasterR
         haops=__version__,
         seed=order.seed,
         interrupted=interrupted,
-        verdict=combine([*(t.verdict for t in trials), *doubts]),
+        verdict=combine([*(t.verdict for t in trials), *verdicts]),
         stores=tuple(trials),
         troubles=tuple(str(error) for error in troubles),
     )
+
+
+def _verdict_of(error: HaopsError) -> DrillVerdict:
+    """A backup that cannot be restored has failed its test; other trouble tells nothing of it."""
+    failed = isinstance(error, RestoreFailed | NotRestorable | Damaged)
+    return DrillVerdict.FAIL if failed else DrillVerdict.UNKNOWN
 
 
 def _run_store(haops: Lifecycle, order: DisasterOrder, store: StoreName, say: Say) -> DisasterTrial:
@@ -129,10 +142,26 @@ class _Disaster:
 
     def run(self, version: str) -> DisasterTrial:
         """Everything, in order."""
-        say, name = self.say, self.cluster.name
         with self._workload() as workload:
             workload.prepare(self._plan.clients)
             history, manifest, moments = self._load_and_strike()
+        with self._telling_how_to_restore(manifest):
+            return self._recover(history, manifest, moments, version)
+
+    @contextmanager
+    def _telling_how_to_restore(self, manifest: Manifest) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            name, where = self.cluster.name, self.repository.label
+            up = ("haops", "up", self.cluster.store, "--name", name)
+            restore = ("haops", "restore", manifest.id, "--repo", where, "--to", name)
+            self.say(f"{name} is destroyed; to have it back: {shlex.join(up)}; {shlex.join(restore)}")
+            raise
+
+    def _recover(self, history: History, manifest: Manifest, moments: Moments, version: str) -> DisasterTrial:
+        """From nothing to a cluster that is proved."""
+        say, name = self.say, self.cluster.name
         say(f"{name}: every node and volume is destroyed")
         self.haops.up(self.cluster.spec())
         stands = time.monotonic_ns()
@@ -159,9 +188,13 @@ class _Disaster:
             yield opened
 
     def _prove(self, archive: ArchiveReader) -> Proof:
-        """What was measured until now is kept, whatever becomes of the comparison."""
+        """What was measured until now is kept, whatever becomes of the comparisons.
+
+        Copies first: what reads the cluster as a whole may find in one copy what others lack, and mend these.
+        """
         try:
-            return _proof(compare_with_backup(self.haops, self.cluster, archive), self.cluster.store)
+            copies = compare_copies(self.haops, self.cluster)
+            return _proof(compare_with_backup(self.haops, self.cluster, archive), copies, self.cluster.store)
         except HaopsError as error:
             return Proof(0, 0, (), str(error))
 
@@ -183,7 +216,7 @@ class _Disaster:
             registers=load.registers,
         )
 
-    def _load_and_strike(self) -> tuple[History, Manifest, tuple[int, int, int, int, int]]:
+    def _load_and_strike(self) -> tuple[History, Manifest, Moments]:
         """The load with the backup in it, until nothing is left; start, backup, backed up, struck, destroyed."""
         phases = self.order.playbook.phases
         with LoadGenerator(self.cluster, self.order.run, self._plan) as load:
@@ -243,11 +276,20 @@ class _Disaster:
         )
 
 
-def _proof(found: Comparison, store: StoreName) -> Proof:
-    """What a comparison says; one that leaves something open is no proof."""
+def _proof(found: Comparison, copies: Sequence[Comparison], store: StoreName) -> Proof:
+    """What the comparisons say; one that leaves something open is no proof."""
     show = load_comparing(store).show
-    examples = tuple(f"{show(d.key)}: {', '.join(d.kinds)}" for d in found.differences[:_EXAMPLES])
-    moving = len(found.unsettled) + found.elusive
-    trouble = found.trouble or (f"{moving} records were still changing" if moving else "")
-    differences = len(found.differences) + found.unlisted
-    return Proof(found.records_left, differences, examples, trouble, found.untold)
+    differences = [d for each in (found, *copies) for d in each.differences]
+    examples = tuple(f"{show(d.key)}: {', '.join(d.kinds)}" for d in differences[:_EXAMPLES])
+    moving = sum(len(each.unsettled) + each.elusive for each in (found, *copies))
+    troubles = [each.trouble for each in (found, *copies) if each.trouble]
+    if moving:
+        troubles.append(f"{moving} records were still changing")
+    return Proof(
+        records=found.records_left,
+        differences=len(found.differences) + found.unlisted,
+        examples=examples,
+        trouble="; ".join(troubles),
+        untold=found.untold,
+        copies=sum(len(each.differences) + each.unlisted for each in copies),
+    )

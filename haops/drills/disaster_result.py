@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -94,6 +95,7 @@ class Proof:
         examples: Some of them, in words.
         trouble: Why the comparison could not tell; empty if it could.
         untold: Records that were written while the backup was made: it may have either state of them.
+        copies: Records that are not the same in all copies of the restored cluster.
     """
 
     records: int
@@ -101,6 +103,7 @@ class Proof:
     examples: tuple[str, ...] = ()
     trouble: str = ""
     untold: int = 0
+    copies: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,32 +194,37 @@ def judge(
     written before or after the backup: then it is unknown. So is a restored cluster that could
     not be compared, or a comparison with an empty backup.
     """
-    failures = []
+    if failures := tuple(_failures(survived, proof, recovery_time_s, budget)):
+        return DrillVerdict.FAIL, failures
+    doubts = tuple(_doubts(survived, proof))
+    return (DrillVerdict.UNKNOWN, doubts) if doubts else (DrillVerdict.PASS, ())
+
+
+def _failures(
+    survived: Survival, proof: Proof, recovery_time_s: float, budget: DisasterBudget
+) -> Iterator[str]:
     if survived.lost_before:
-        failures.append(
-            f"{survived.lost_before} writes are lost that were acknowledged before the backup began"
-        )
+        yield f"{survived.lost_before} writes are lost that were acknowledged before the backup began"
     if proof.differences:
-        failures.append(
-            f"the restored cluster differs from the backup in {proof.differences} of {proof.records} records"
-        )
+        yield f"the restored cluster differs from the backup in {proof.differences} of {proof.records} records"
+    if proof.copies:
+        yield f"the copies of the restored cluster differ from each other in {proof.copies} records"
     if budget.recovery_time_s is not None and recovery_time_s > budget.recovery_time_s:
-        failures.append(f"recovery took {recovery_time_s:.1f} s; the budget is {budget.recovery_time_s:g} s")
+        yield f"recovery took {recovery_time_s:.1f} s; the budget is {budget.recovery_time_s:g} s"
     point = survived.recovery_point_s
     if budget.recovery_point_s is not None and point > budget.recovery_point_s:
-        failures.append(f"{point:.1f} s of writes are lost; the budget is {budget.recovery_point_s:g} s")
-    if failures:
-        return DrillVerdict.FAIL, tuple(failures)
-    doubts = []
+        yield f"{point:.1f} s of writes are lost; the budget is {budget.recovery_point_s:g} s"
+
+
+def _doubts(survived: Survival, proof: Proof) -> Iterator[str]:
     if not survived.acked_before or survived.acked_before == survived.acked:
-        doubts.append("nothing was acknowledged before the backup, or nothing after it")
+        yield "nothing was acknowledged before the backup, or nothing after it"
     if proof.trouble:
-        doubts.append(f"the restored cluster could not be compared with the backup: {proof.trouble}")
+        yield f"the restored cluster could not be compared with the backup: {proof.trouble}"
     elif not proof.records:
-        doubts.append("there was nothing in the backup to compare the restored cluster with")
+        yield "there was nothing in the backup to compare the restored cluster with"
     elif proof.untold > survived.during:
-        doubts.append(
+        yield (
             f"the backup may have either state of {proof.untold} records that differ, "
             f"though only {survived.during} were written while it was made"
         )
-    return (DrillVerdict.UNKNOWN, tuple(doubts)) if doubts else (DrillVerdict.PASS, ())

@@ -185,6 +185,8 @@ def _compared(trial: DisasterTrial) -> str:
             f"The restored cluster differs from the backup in {format_count(proof.differences)} of "
             f"{format_count(proof.records)} records."
         )
+    if proof.copies:
+        return f"Its copies differ from each other in {format_count(proof.copies)} records."
     if proof.trouble:
         return f"It could not be told whether they are equal: {proof.trouble}"
     if not proof.records:

@@ -9,7 +9,7 @@ which `haops/drills/disaster_result.py` declares them:
   bytes, the durations (`*_s` in seconds), survival, p_loss and p_recovered (0 to 1), proof, marks;
 - a budget: recovery_time_s, recovery_point_s;
 - a survival: acked, acked_before, lost, lost_before, lost_ids, recovery_point_s, unknown, during;
-- a proof: records, differences, examples, trouble, untold;
+- a proof: records, differences, examples, trouble, untold, copies;
 - marks: start, backup, backed_up, struck, destroyed, stands, restored, in ns of a clock whose
   zero means nothing.
 

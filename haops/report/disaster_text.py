@@ -147,10 +147,11 @@ def format_bytes(count: int) -> str:
 
 def proof_words(proof: Proof) -> str:
     """What the comparison found, in a few words."""
-    if proof.trouble and not proof.differences:
+    if proof.trouble and not (proof.differences or proof.copies):
         return f"{NONE} (could not tell)"
     found = f"{format_count(proof.differences)} {'difference' if proof.differences == 1 else 'differences'}"
     words = f"{format_count(proof.records)} {'record' if proof.records == 1 else 'records'}, {found}"
+    words += f"; {format_count(proof.copies)} differ between copies" if proof.copies else ""
     return f"{words}; {format_count(proof.untold)} written meanwhile" if proof.untold else words
 
 

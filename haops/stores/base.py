@@ -184,6 +184,7 @@ class Store:
         copies: A reader of all nodes' copies; its sample stays the same while it is open, for
             digests of different samples cannot be compared.
         lock: The lock that applications make with it, if they do.
+        afresh: Lays a cluster out for nodes that all begin with empty disks, where that is another way.
     """
 
     name: StoreName
@@ -199,6 +200,7 @@ class Store:
     probe: Callable[[Node], Probe]
     copies: Callable[[Cluster], AbstractContextManager[Copies]]
     lock: LockRecipe | None = None
+    afresh: Callable[[Cluster], Cluster] | None = None
 
 
 class SocketProbe:

@@ -8,7 +8,7 @@ from haops.stores.cassandra.modes import STORE_MODES
 from haops.stores.cassandra.observe import observe
 from haops.stores.cassandra.probe import copies, probe
 from haops.stores.cassandra.readiness import readiness
-from haops.stores.cassandra.topology import layout, render_context
+from haops.stores.cassandra.topology import afresh, layout, render_context
 from haops.stores.cassandra.workload import CassandraWorkload
 
 STORE = Store(
@@ -24,4 +24,5 @@ STORE = Store(
     control=CONTROL,
     probe=probe,
     copies=copies,
+    afresh=afresh,
 )

@@ -8,7 +8,14 @@ from typing import Final
 
 from haops.stores.backup import Archive, NotRestorable, RestoreWish, Stage
 from haops.stores.cassandra import schema, sstables
-from haops.stores.cassandra.placement import Member, receivers, same_places, spans, whole_holders
+from haops.stores.cassandra.placement import (
+    Member,
+    is_known,
+    receivers,
+    same_places,
+    spans,
+    whole_holders,
+)
 from haops.stores.cassandra.schema import Entry, Only
 from haops.stores.cassandra.sstables import ROWS, SCHEMA_PART, Stored
 
@@ -166,15 +173,24 @@ def _way(
     source: Sequence[Member],
     target: Sequence[Member],
 ) -> TableWay:
-    keyspace = name.partition(".")[0]
-    before, after = (
-        next(schema.replication_of(e) for e in some if e.kind == "keyspace" and e.keyspace == keyspace)
-        for some in (entries, fitted)
-    )
+    before, after = (_replication(name.partition(".")[0], some) for some in (entries, fitted))
     twins = same_places(source, target)
     if twins is not None and before == after:
         return TableWay({node: (twin,) for node, twin in twins.items()}, in_place=True)
+    if unknown := [options for options in (before, after) if not is_known(options)]:
+        raise NotRestorable(
+            f"it cannot be told which nodes keep the copies of {name}",
+            detail=f"its replication is {_copies(unknown[0])} ({unknown[0].get('class', 'no class')})",
+            hint="restore into a cluster with the same nodes and data centres",
+        )
     return TableWay(receivers(spans(source, before), spans(target, after)), in_place=False)
+
+
+def _replication(keyspace: str, entries: Sequence[Entry]) -> Mapping[str, str]:
+    for entry in entries:
+        if entry.kind == "keyspace" and entry.keyspace == keyspace:
+            return schema.replication_of(entry)
+    raise NotRestorable(f"the backup has files of keyspace {keyspace}, but not its schema")
 
 
 def _cleaning(
@@ -185,8 +201,7 @@ def _cleaning(
         if way.in_place:
             continue
         keyspace = name.partition(".")[0]
-        entry = next(e for e in fitted if e.kind == "keyspace" and e.keyspace == keyspace)
-        whole = whole_holders(spans(target, schema.replication_of(entry)))
+        whole = whole_holders(spans(target, _replication(keyspace, fitted)))
         found |= {(node, keyspace) for nodes in way.receivers.values() for node in nodes if node not in whole}
     return tuple(sorted(found))
 

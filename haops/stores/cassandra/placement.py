@@ -52,6 +52,19 @@ def copies_in(ring: Sequence[Member], replication: Mapping[str, str]) -> Mapping
     return {dc: int(number) for dc, number in replication.items() if dc != _CLASS and number.isdigit()}
 
 
+def is_known(replication: Mapping[str, str]) -> bool:
+    """Whether it can be told from a keyspace's options which nodes keep its copies.
+
+    Not with transient copies (`3/1`), nor of a strategy of somebody's own.
+    """
+    if _simple(replication):
+        return replication.get(_SIMPLE, "").isdigit()
+    numbers = [number for option, number in replication.items() if option != _CLASS]
+    return replication.get(_CLASS, "").endswith("NetworkTopologyStrategy") and all(
+        n.isdigit() for n in numbers
+    )
+
+
 def _simple(replication: Mapping[str, str]) -> bool:
     return replication.get(_CLASS, "").endswith("SimpleStrategy")
 

@@ -110,6 +110,14 @@ def replaced(cluster: Cluster, name: str) -> Cluster:
     return replace(cluster, nodes=nodes)
 
 
+def afresh(cluster: Cluster) -> Cluster:
+    """The cluster when all disks are gone: in a ring that begins there is nobody whose place could be taken."""
+    nodes = tuple(
+        replace(n, params={k: v for k, v in n.params.items() if k != _REPLACED}) for n in cluster.nodes
+    )
+    return replace(cluster, nodes=nodes)
+
+
 def is_replaced(node: Node) -> bool:
     """Whether a node is laid out as `replaced` does it."""
     return _REPLACED in node.params

@@ -41,6 +41,6 @@ def watched(work: Callable[[], None], counter: Counter) -> Iterator[int]:
                 wait([future], timeout=_EVERY_S)
                 yield counter.value
             future.result()
-        except GeneratorExit:
+        except BaseException:  # an interruption, too: the pool waits for the work to end
             counter.stop()
             raise

@@ -59,6 +59,7 @@ def proved(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Proved:
     monkeypatch.setattr(module, "open_archive", lambda *_: archive)
     monkeypatch.setattr(module, "complete", lambda *_: kept)
     monkeypatch.setattr(module, "restore", lambda *_: SimpleNamespace(took_s=1.5))
+    monkeypatch.setattr(module, "compare_copies", lambda *_: ())
 
     def run(refused: HaopsError | None = None, **found: Any) -> Proof:
         def compared(*_: object) -> Comparison:
@@ -107,11 +108,21 @@ def test_nothing_to_compare_and_trouble_are_no_proof(proved: Proved, found: dict
     assert proved(**found).ok is None
 
 
+def test_copies_that_differ_prove_a_backup_bad_though_the_whole_is_equal(
+    proved: Proved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = Difference(b"k", (Kind.MISSING,), text("a"), None)
+    copies = (Comparison("copy 1", "copy 2", 9, 8, differences=(wrong,)),)
+    monkeypatch.setattr(module, "compare_copies", lambda *_: copies)
+    found = proved(**EQUAL)
+    assert (found.ok, found.differences, found.words) == (False, 1, ("k: missing",))
+
+
 def test_copies_that_are_equal_prove_nothing_of_a_backup_without_a_form_to_compare(
     proved: Proved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies = (Comparison("redis-1", "redis-2", records_left=9, records_right=9),)
-    monkeypatch.setattr(module, "_copies", lambda *_: copies)
+    monkeypatch.setattr(module, "compare_copies", lambda *_: copies)
     found = proved(refused=NotRestorable("it has files only"))
     assert (found.ok, found.words) == (None, ("compared only copy with copy: it has files only",))
 

@@ -26,6 +26,7 @@ from haops.errors import (
 from haops.runtime.port import ContainerState, LogLine
 from haops.stores import load
 from haops.stores.base import NodePlan
+from haops.stores.cassandra.topology import replaced
 
 from ...fakes import FakeClock, FakeRuntime, with_readiness
 
@@ -304,3 +305,17 @@ def test_servers_stand_in_the_zones_in_turn() -> None:
     placed = _place(plans, IPv4Network("10.0.0.0/27"), [1, 2, 3], ("a", "b"))
     assert [n.params["zone"] for n in placed] == ["a", "b", "a"]
     assert all("zone" not in n.params for n in _place(plans, IPv4Network("10.0.0.0/27"), [1, 2, 3]))
+
+
+@pytest.mark.parametrize("volumes", [0, 1])
+def test_a_ring_that_lost_all_disks_begins_anew_with_nobody_in_anothers_place(
+    haops: Lifecycle, runtime: FakeRuntime, volumes: int
+) -> None:
+    cluster = haops.up(ClusterSpec("a", StoreName.CASSANDRA))
+    laid_out = replaced(cluster, "cassandra-2")
+    haops.state.save(laid_out)
+    runtime.of(cluster).nodes.clear()
+    runtime.of(cluster).volumes = volumes
+    again = haops.up(ClusterSpec("a", StoreName.CASSANDRA))
+    assert again == (laid_out if volumes else cluster) == haops.state.get("a")
+    assert ("replace_address" in runtime.projects[-1]) is bool(volumes)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from haops.backup.documents import Damaged
 from haops.cluster.spec import Cluster, StoreName
 from haops.compare.differences import Difference
 from haops.compare.differences import Kind as Aspect
@@ -38,6 +39,7 @@ from haops.history.files import load as load_history
 from haops.history.record import History, Kind, Outcome
 from haops.runtime.port import ContainerState
 from haops.stores import load as load_store
+from haops.stores.backup import NotRestorable, RestoreFailed
 from haops.stores.base import FIRST_ELEMENT
 from haops.stores.compare import Record
 
@@ -192,6 +194,7 @@ GOOD = replace(survived({1}, write(10, 1), write(200, 2)), during=3)
         (survived({1}, write(10, 1)), EQUAL, NO_LIMIT, DrillVerdict.UNKNOWN, "nothing after it"),
         (survived({2}, write(200, 2)), EQUAL, NO_LIMIT, DrillVerdict.UNKNOWN, "nothing was acknowledged before"),
         (survived(set()), EQUAL, NO_LIMIT, DrillVerdict.UNKNOWN, "nothing was acknowledged before"),
+        (GOOD, Proof(100, 0, copies=2), NO_LIMIT, DrillVerdict.FAIL, "differ from each other in 2 records"),
         (GOOD, Proof(100, 0, untold=3), NO_LIMIT, DrillVerdict.PASS, ""),
         (GOOD, Proof(100, 0, untold=4), NO_LIMIT, DrillVerdict.UNKNOWN, "though only 3 were written while"),
         # What is known outweighs what is not.
@@ -232,6 +235,8 @@ class Bench:
     rows: list[Row] = field(default_factory=list)
     lost: int = 1
     compared: Comparison = field(default_factory=lambda: Comparison("backup", "cluster", 5, 5))
+    copies: tuple[Comparison, ...] = ()
+    said: list[str] = field(default_factory=list)
     broken: dict[str, BaseException] = field(default_factory=dict)
     opened: int = 0
     _start: int = 0
@@ -275,7 +280,7 @@ class Bench:
         assert isinstance(book, DisasterBook)
         targets = {StoreName(s): s for s in stores or ("redis",)}
         order = DisasterOrder("restore", book, targets, rate, 7, "run-1", self.folder)
-        return run_disasters(self.haops, order, lambda text: None)
+        return run_disasters(self.haops, order, self.said.append)
 
     def only(self) -> DisasterTrial:
         return self.run().stores[0]
@@ -330,6 +335,7 @@ def bench(haops: Lifecycle, runtime: FakeRuntime, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(module, "create", made.create)
     monkeypatch.setattr(module, "open_archive", says("open"))
     monkeypatch.setattr(module, "restore", says("restore"))
+    monkeypatch.setattr(module, "compare_copies", says("compare copies", lambda: made.copies))
     monkeypatch.setattr(module, "compare_with_backup", says("compare", lambda: made.compared))
     for name in ("redis", "zookeeper"):
         cluster = make_cluster(name, owner=haops.state.owner())
@@ -344,7 +350,8 @@ def test_everything_is_destroyed_after_the_backup_and_restored_before_it_is_comp
     destroyed = [a for a in bench.acts if a.startswith("destroy")]
     assert sorted(destroyed) == sorted(f"destroy {n}" for n in nodes)
     assert [a for a in bench.acts if not a.startswith("destroy")] == [
-        "prepare 2", "backup redis", "load ends", "up redis", "open", "restore", "compare", "read back",
+        "prepare 2", "backup redis", "load ends", "up redis", "open", "restore", "compare copies", "compare",
+        "read back",
     ]  # fmt: skip
     last = max(i for i, a in enumerate(bench.acts) if a.startswith("destroy"))
     assert bench.acts.index("backup redis") < bench.acts.index(destroyed[0])
@@ -430,6 +437,40 @@ def test_a_comparison_that_breaks_off_keeps_what_was_measured_and_cannot_tell(be
     found = bench.only()
     assert (found.survival.lost, found.proof.trouble) == (1, "it broke off")
     assert found.verdict is DrillVerdict.UNKNOWN
+
+
+def test_copies_that_are_not_alike_fail_the_run_though_the_whole_is_equal(bench: Bench) -> None:
+    difference = Difference(b"k", (Aspect.MISSING,), Record("string", "ab12"), None)
+    bench.copies = (Comparison("copy 1", "copy 2", 5, 5), Comparison("copy 1", "copy 3", 5, 4, (difference,)))
+    found = bench.only()
+    assert (found.verdict, found.proof.differences, found.proof.copies) == (DrillVerdict.FAIL, 0, 1)
+    assert found.proof.examples[0].endswith(": missing")
+    bench.copies = (Comparison("copy 1", "copy 2", trouble="redis-2 is gone"),)
+    found = bench.only()
+    assert (found.verdict, found.proof.trouble) == (DrillVerdict.UNKNOWN, "redis-2 is gone")
+
+
+@pytest.mark.parametrize("step", ["up redis", "restore", "read back"])
+def test_a_cluster_that_is_left_destroyed_is_told_how_to_be_restored(bench: Bench, step: str) -> None:
+    bench.broken[step] = ClusterUnhealthy("it broke off")
+    with pytest.raises(ClusterUnhealthy):
+        bench.run()
+    (words,) = [text for text in bench.said if "is destroyed; to have it back" in text]
+    assert "haops up redis --name redis; haops restore b1 --repo" in words
+    assert words.endswith("--to redis")
+
+
+def test_before_it_is_destroyed_nobody_is_told_to_restore(bench: Bench) -> None:
+    bench.broken["backup redis"] = HaopsError("full")
+    with pytest.raises(HaopsError, match="full"):
+        bench.run()
+    assert not any("destroyed" in text for text in bench.said)
+
+
+@pytest.mark.parametrize("error", [RestoreFailed, NotRestorable, Damaged])
+def test_a_backup_that_cannot_be_restored_fails_the_run(bench: Bench, error: type[HaopsError]) -> None:
+    bench.broken["restore"] = error("no")
+    assert bench.run("redis", "zookeeper").verdict is DrillVerdict.FAIL
 
 
 @pytest.mark.parametrize("step", ["prepare 2", "backup redis", "read back"])

@@ -15,6 +15,7 @@ from haops.stores.cassandra.placement import (
     LOWEST,
     Member,
     holder_of,
+    is_known,
     members,
     pieces,
     receivers,
@@ -105,3 +106,20 @@ def test_rings_are_the_same_by_tokens_and_data_centres_not_by_names() -> None:
     }
     assert same_places(one, members(fakes.make_cluster("cassandra", 4))) is None
     assert same_places(one, [Member(m.name, m.token, "dc2") for m in one]) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "known"),
+    [
+        ({"class": "org.apache.cassandra.locator.SimpleStrategy", "replication_factor": "3"}, True),
+        ({"class": "SimpleStrategy", "replication_factor": "3/1"}, False),
+        ({"class": "org.apache.cassandra.locator.NetworkTopologyStrategy", "dc1": "3", "dc2": "1"}, True),
+        ({"class": "NetworkTopologyStrategy", "dc1": "3", "dc2": "3/1"}, False),
+        ({"class": "org.apache.cassandra.locator.LocalStrategy"}, False),
+        ({"class": "our.Own", "dc1": "3"}, False),
+    ],
+)
+def test_only_of_copies_in_whole_numbers_it_is_known_who_keeps_them(
+    options: dict[str, str], known: bool
+) -> None:
+    assert is_known(options) is known

@@ -14,6 +14,7 @@ import pytest
 from haops.errors import HaopsError
 from haops.stores.backup import BackupWish, Form, NotRestorable, Part, RestoreFailed, Restorer, RestoreWish
 from haops.stores.cassandra import backup, restore
+from haops.stores.cassandra import watched as watching
 from haops.stores.cassandra.loader import Write
 from haops.stores.cassandra.rows import ROW, Cell, Row
 from haops.stores.cassandra.schema import Entry
@@ -223,10 +224,57 @@ def test_work_that_nobody_watches_any_more_ends() -> None:
         for _ in counter.counted(blocks()):
             pass
 
-    watching = watched(work, counter)
-    next(watching)
-    watching.close()
+    seen = watched(work, counter)
+    next(seen)
+    seen.close()
     assert counter.value > 0
+
+
+def test_work_ends_when_who_watches_it_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = Counter()
+    looks = []
+
+    def look(*_: object, **__: object) -> None:
+        looks.append(1)
+        if len(looks) > 2:
+            raise KeyboardInterrupt
+
+    def work() -> None:
+        for _ in counter.counted(iter(lambda: b"x", None)):
+            pass
+
+    monkeypatch.setattr(watching, "wait", look)
+    with pytest.raises(KeyboardInterrupt):
+        list(watched(work, counter))
+
+
+@pytest.mark.parametrize(
+    "words", ["{'class': 'NetworkTopologyStrategy', 'dc1': '3/1'}", "{'class': 'our.Own', 'dc1': '3'}"]
+)
+@pytest.mark.parametrize("nodes", [3, 5])
+def test_copies_whose_places_are_not_known_are_restored_to_the_same_places_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, nodes: int
+) -> None:
+    odd = replace(KEYSPACE, cql=f"CREATE KEYSPACE shop WITH replication = {words};")
+    source = Ring(3, tmp_path / "source", (odd, ITEMS))
+    with (
+        in_force(monkeypatch, source),
+        backup.source(source.cluster, source.tools, BackupWish("b1")) as read,
+    ):
+        archive = keep(read, source.cluster)  # type: ignore[arg-type]
+    target = Ring(nodes, tmp_path / "target", ())
+    with in_force(monkeypatch, target):
+        if nodes == 3:
+            with opened(target, archive) as restorer:
+                run(restorer)
+            assert imported(target) == {n.name: [n.name] for n in target.cluster.servers}
+            return
+        with (
+            pytest.raises(NotRestorable, match=r"which nodes keep the copies of shop\.items"),
+            opened(target, archive),
+        ):
+            pass
+    assert imported(target) == {}
 
 
 class FakeLoader:
