@@ -167,7 +167,7 @@ def complete_one(repository: Repository, word: str) -> tuple[Folder, Manifest]:
     if found.checked and not found.checked.ok and word != found.id:
         again = f"haops backup verify {found.id} {found.checked.remedy}".rstrip()
         raise Damaged(
-            f"the last verification of backup {found.id} failed",
+            f"backup {found.id} failed its verification ({found.checked.looked_at}, {found.checked.at:%Y-%m-%d})",
             hint=f"name an older one (haops backup list), verify it anew ({again}), or name it by its whole id",
         )
     if found.state is BackupState.INCOMPLETE:

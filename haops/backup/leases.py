@@ -22,6 +22,7 @@ LEASE_FOR: Final = timedelta(days=7)
 RENEW_S: Final = 3600.0
 # A renewal that is under way when the restore ends: a storage that hangs keeps nobody longer than this.
 _LAST_S: Final = 30.0
+_MINUTE: Final = timedelta(minutes=1)
 
 
 def lessee(cluster: Cluster) -> str:
@@ -81,14 +82,15 @@ def holds(heard: datetime, now: datetime) -> bool:
 
 def ago(age: timedelta) -> str:
     """How long ago something was, in its largest unit; a clock that is ahead of another makes it `just now`."""
-    for name, unit in (
-        ("day", timedelta(days=1)),
-        ("hour", timedelta(hours=1)),
-        ("minute", timedelta(minutes=1)),
-    ):
+    return f"{span(age)} ago" if age >= _MINUTE else "just now"
+
+
+def span(age: timedelta) -> str:
+    """A span of time in its largest unit."""
+    for name, unit in (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", _MINUTE)):
         if age >= unit:
-            return f"{age // unit} {name}{'s' * (age // unit > 1)} ago"
-    return "just now"
+            return f"{age // unit} {name}{'s' * (age // unit > 1)}"
+    return f"{age.total_seconds():g} s"
 
 
 @contextmanager

@@ -224,6 +224,11 @@ class Checked:
         return _looked_at(self) >= _looked_at(last) and not luck
 
     @property
+    def looked_at(self) -> str:
+        """The depth in words."""
+        return self.depth if self.plain or self.depth != "full" else "full (stored bytes)"
+
+    @property
     def remedy(self) -> str:
         """The option of `backup verify` whose good outcome would end a failure; empty where none is needed."""
         return {"listing": "", "restore": "--by-restore"}.get(self.depth, "--full")

@@ -21,6 +21,7 @@ from typing import Final
 from haops.backup.catalogue import BackupState, Entry, entries
 from haops.backup.documents import Damaged, TooNew
 from haops.backup.keys import ring
+from haops.backup.leases import span
 from haops.backup.repository import CHUNKS, Folder, Repository, chunk_key
 from haops.backup.retention import Decision, Point, Rules, decide
 from haops.backup.storage import UNFINISHED, ObjectMissing, StoredObject
@@ -191,10 +192,17 @@ def _chunks(repository: Repository, going: set[str], order: PruneOrder) -> tuple
         needed = {key for entry in known for key in _needs(repository, entry)}
     except (Damaged, TooNew, ObjectMissing) as error:
         return 0, 0, f"{error.message}: what it needs is not known"
-    garbage = [o for o in _old(repository.storage.entries(CHUNKS), order) if o.key not in needed]
+    unneeded = [o for o in repository.storage.entries(CHUNKS) if o.key not in needed]
+    garbage = list(_old(unneeded, order))
+    size = sum(o.size for o in garbage)
+    stay = ""
+    if young := len(unneeded) - len(garbage):
+        rest = sum(o.size for o in unneeded) - size
+        stay = f"{young:,} that no backup needs ({rest:,} bytes) are younger than {span(order.grace)}"
     if order.dry_run or not garbage:
-        return len(garbage), sum(o.size for o in garbage), ""
-    return _remove_chunks(repository, garbage, {e.id for e in known}, order)
+        return len(garbage), size, stay
+    count, size, broken_off = _remove_chunks(repository, garbage, {e.id for e in known}, order)
+    return count, size, broken_off or stay
 
 
 def _remove_chunks(
@@ -225,7 +233,7 @@ def _why_they_stay(known: Iterable[Entry], order: PruneOrder) -> str:
         if entry.state is BackupState.DAMAGED:
             return f"{entry.id} is damaged: what it needs is not known; remove it: --damaged"
         if entry.state is BackupState.INCOMPLETE and _fresh(entry, order):
-            return f"{entry.id} is being made, or was cut off less than {order.grace} ago"
+            return f"{entry.id} is being made, or was cut off less than {span(order.grace)} ago"
     return ""
 
 

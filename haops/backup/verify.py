@@ -134,7 +134,7 @@ def verify(repository: Repository, entry: Entry, identities: Identities, plan: P
 
 
 def _still_failed(last: Checked) -> str:
-    return f"an earlier verification ({last.depth}) failed and still stands: see verify {last.remedy}"
+    return f"an earlier verification ({last.looked_at}) failed and still stands: see verify {last.remedy}".rstrip()
 
 
 _NOT_PLAIN: Final = "encrypted, and no identity is given: only the stored bytes were checked"

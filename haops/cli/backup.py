@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,13 +14,13 @@ from haops.cli import output as shapes
 from haops.cli.context import cluster_names, lifecycle
 from haops.cli.lease_words import lease_fields, leases_of, print_leases, print_removal, removal_fields
 from haops.cli.output import Output, OutputOption
-from haops.errors import EXIT_FAILED, EXIT_UNKNOWN, BadInput, EnvironmentTrouble, HaopsError, Interrupted
+from haops.cli.proving import prove_one
+from haops.errors import EXIT_FAILED, EXIT_UNKNOWN, BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from haops.backup.catalogue import Entry
-    from haops.backup.keys import Identities
     from haops.backup.prune import PruneOrder
     from haops.backup.repository import Repository
     from haops.backup.retention import Rules
@@ -209,7 +208,7 @@ def verify(
     repository = repository_at(repo)
     chosen = _chosen(repository, backups or [])
     found = [check(repository, entry, identities, plan) for entry in chosen]
-    proofs = [_prove(repository, e, identities) for e in chosen if e.summary] if by_restore else []
+    proofs = [prove_one(repository, e, identities) for e in chosen if e.summary] if by_restore else []
     ok = _verdict(found, proofs)
     if output is Output.NAME:
         bad = [v.backup for v in found if not v.ok] + [p.backup for p in proofs if not p.ok]
@@ -278,48 +277,6 @@ def _chosen(repository: Repository, backups: Sequence[str]) -> list[Entry]:
             note = entry.note if entry.newer else "it is incomplete"
             shapes.err().print(f"{entry.id} is left out: {note}", markup=False)
     return [e for e in found if e.state is not BackupState.INCOMPLETE and not e.newer]
-
-
-def _prove(repository: Repository, entry: Entry, identities: Identities) -> Proof:
-    """Restore one backup for a proof, and keep what came of it; a failure of one keeps no other from its turn."""
-    from datetime import UTC, datetime
-
-    from haops.backup.manifest import Checked
-    from haops.backup.storage import StorageTrouble
-    from haops.compare.proof import prove
-
-    def say(text: str) -> None:
-        shapes.err().print(text, markup=False)
-
-    began = time.monotonic()
-    try:
-        proof = prove(lifecycle(), repository, entry.id, identities, say)
-    except (BadInput, Interrupted):
-        raise
-    except HaopsError as error:
-        proof = _unproved(entry, error, time.monotonic() - began)
-    if proof.ok is not None:
-        try:
-            repository.note_checked(entry.id, Checked("restore", datetime.now(UTC), proof.ok))
-        except StorageTrouble as error:
-            say(f"{entry.id}: that it was verified could not be kept: {error.message}")
-    return proof
-
-
-def _unproved(entry: Entry, error: HaopsError, took_s: float) -> Proof:
-    """A restore that came to nothing; what this machine lacks says nothing of the backup."""
-    from haops.compare.proof import Proof
-
-    return Proof(
-        backup=entry.id,
-        cluster="",
-        ok=None if isinstance(error, EnvironmentTrouble) else False,
-        took_s=took_s,
-        restore_s=0.0,
-        records=0,
-        differences=0,
-        words=(str(error),),
-    )
 
 
 @app.command(

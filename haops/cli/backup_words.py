@@ -93,7 +93,7 @@ def print_entries(entries: Sequence[Entry], *, wide: bool) -> None:
     table = shapes.table(*_COLUMNS, *(_WIDE if wide else ()))
     for entry in entries:
         summary, checked = entry.summary, entry.checked
-        verified = f"{checked.depth} {'ok' if checked.ok else 'FAILED'}" if checked else "-"
+        verified = f"{checked.looked_at} {'ok' if checked.ok else 'FAILED'}" if checked else "-"
         cells = [
             entry.id,
             entry.store.value if entry.store else "?",

@@ -24,6 +24,7 @@ from haops.backup.restore import RestoreOrder, restore
 from haops.cluster.spec import Cluster, StoreName
 from haops.compare.rounds import Comparison
 from haops.compare.sides import compare_copies, compare_with_backup
+from haops.control.half_restored import HalfRestored, RestoreFile
 from haops.control.healthy import await_healthy
 from haops.control.lifecycle import Lifecycle
 from haops.drills.disaster_result import (
@@ -45,7 +46,7 @@ from haops.history.record import History, Kind, read_back
 from haops.parallel import ask_all
 from haops.stores import load as load_store
 from haops.stores import load_comparing
-from haops.stores.backup import NotRestorable, RestoreFailed
+from haops.stores.backup import NotRestorable, RestoreFailed, RestoreWish
 from haops.stores.base import FIRST_ELEMENT, Workload
 
 REPOSITORY: Final = "repository"
@@ -145,18 +146,25 @@ class _Disaster:
         with self._workload() as workload:
             workload.prepare(self._plan.clients)
             history, manifest, moments = self._load_and_strike()
-        with self._telling_how_to_restore(manifest):
+        with self._telling_how_to_restore():
             return self._recover(history, manifest, moments, version)
 
+    def _leave_word(self, manifest: Manifest) -> None:
+        """Whatever becomes of this process, the cluster's own record says that a restore is due, and of what."""
+        due = HalfRestored(
+            manifest.id, self.repository.label, RestoreWish(), datetime.now(UTC).isoformat(timespec="seconds")
+        )
+        RestoreFile(self.haops.state.cluster_dir(self.cluster.name)).write(due)
+
     @contextmanager
-    def _telling_how_to_restore(self, manifest: Manifest) -> Iterator[None]:
+    def _telling_how_to_restore(self) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            name, where = self.cluster.name, self.repository.label
+            name = self.cluster.name
             up = ("haops", "up", self.cluster.store, "--name", name)
-            restore = ("haops", "restore", manifest.id, "--repo", where, "--to", name)
-            self.say(f"{name} is destroyed; to have it back: {shlex.join(up)}; {shlex.join(restore)}")
+            if due := RestoreFile(self.haops.state.cluster_dir(name)).read():
+                self.say(f"{name} was destroyed: {shlex.join(up)}; {due.words(name)}")
             raise
 
     def _recover(self, history: History, manifest: Manifest, moments: Moments, version: str) -> DisasterTrial:
@@ -171,7 +179,7 @@ class _Disaster:
             self.haops,
             self.cluster,
             archive,
-            RestoreOrder(repository=self.repository.label, reason=f"drill {self.order.run}"),
+            RestoreOrder(repository=self.repository.label, resume=True, reason=f"drill {self.order.run}"),
         )
         marks = Marks(*moments, stands, time.monotonic_ns())
         say(f"{name}: restored; comparing it with the backup")
@@ -230,6 +238,7 @@ class _Disaster:
             time.sleep(phases.after.total_seconds())
             struck = time.monotonic_ns()
             with self.haops.state.lock(self.cluster.name, f"drill {self.order.run}"):
+                self._leave_word(manifest)
                 forget = self.haops.runtime.forget_disk
                 ask_all(lambda node: forget(self.cluster, node.name), self.cluster.nodes)
             destroyed = time.monotonic_ns()
@@ -291,5 +300,5 @@ def _proof(found: Comparison, copies: Sequence[Comparison], store: StoreName) ->
         examples=examples,
         trouble="; ".join(troubles),
         untold=found.untold,
-        copies=sum(len(each.differences) + each.unlisted for each in copies),
+        copies=len({d.key for c in copies for d in c.differences}) + sum(c.unlisted for c in copies),
     )

@@ -95,7 +95,8 @@ class Proof:
         examples: Some of them, in words.
         trouble: Why the comparison could not tell; empty if it could.
         untold: Records that were written while the backup was made: it may have either state of them.
-        copies: Records that are not the same in all copies of the restored cluster.
+        copies: Records that are not the same in all copies of the restored cluster: where several servers
+            were backed up, their snapshots are not of one moment.
     """
 
     records: int
@@ -207,8 +208,11 @@ def _failures(
         yield f"{survived.lost_before} writes are lost that were acknowledged before the backup began"
     if proof.differences:
         yield f"the restored cluster differs from the backup in {proof.differences} of {proof.records} records"
-    if proof.copies:
-        yield f"the copies of the restored cluster differ from each other in {proof.copies} records"
+    if proof.copies > survived.during:
+        yield (
+            f"{proof.copies} records are not the same in all copies of the restored cluster, "
+            f"though only {survived.during} were written while the backup was made"
+        )
     if budget.recovery_time_s is not None and recovery_time_s > budget.recovery_time_s:
         yield f"recovery took {recovery_time_s:.1f} s; the budget is {budget.recovery_time_s:g} s"
     point = survived.recovery_point_s

@@ -185,8 +185,6 @@ def _compared(trial: DisasterTrial) -> str:
             f"The restored cluster differs from the backup in {format_count(proof.differences)} of "
             f"{format_count(proof.records)} records."
         )
-    if proof.copies:
-        return f"Its copies differ from each other in {format_count(proof.copies)} records."
     if proof.trouble:
         return f"It could not be told whether they are equal: {proof.trouble}"
     if not proof.records:
@@ -197,6 +195,11 @@ def _compared(trial: DisasterTrial) -> str:
             f", but for {format_count(proof.untold)} that were written while it was made."
             if proof.untold
             else "."
+        )
+        + (
+            f" {format_count(proof.copies)} are not the same in all copies yet; a repair makes them so."
+            if proof.copies
+            else ""
         )
     )
 

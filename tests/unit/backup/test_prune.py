@@ -275,3 +275,13 @@ def test_a_tombstone_goes_after_its_documents_are_gone_for_good(
     monkeypatch.setattr(shop.storage, "settle", settle)
     prune(open_repository(shop.storage), order())
     assert left == [[f"backups/{backup}/forgotten.json"] for backup in (history[0], history[1])]
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_is_too_young_to_go_is_counted(shop: Shop, history: list[str], dry_run: bool) -> None:
+    shop.storage.clock = lambda: NOW - timedelta(minutes=5)
+    shop.storage.put(f"{CHUNKS}00/{0:064}", b"12345")
+    pruned = prune(open_repository(shop.storage), order(dry_run=dry_run))
+    assert pruned.chunks > 0
+    assert pruned.chunks_stay == "1 that no backup needs (5 bytes) are younger than 1 hour"
+    assert shop.storage.size(f"{CHUNKS}00/{0:064}") == 5

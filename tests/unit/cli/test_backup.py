@@ -10,6 +10,7 @@ from pathlib import Path
 import pyrage
 import pytest
 
+from haops.backup.keys import NoKey
 from haops.backup.manifest import Checked
 from haops.backup.repository import open_repository
 from haops.cli.backup import parse_share
@@ -28,7 +29,8 @@ Backup = Callable[..., Ended]
 @pytest.fixture
 def source(fake: Lifecycle, monkeypatch: pytest.MonkeyPatch) -> FakeSource:
     """A cluster `redis` with some bytes."""
-    monkeypatch.setattr("haops.cli.backup.lifecycle", lambda: fake)
+    for module in ("backup", "proving"):
+        monkeypatch.setattr(f"haops.cli.{module}.lifecycle", lambda: fake)
     monkeypatch.setenv("COLUMNS", "300")
     fake.state.save(make_cluster("redis", owner=fake.state.owner()))
     return FakeSource({"schema": b"create", "data": bytes(range(256)) * 400}).offered(monkeypatch)
@@ -205,6 +207,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, outcomes: dict[str, bool | BaseExcept
         (None, 4, None, ("listing", True), "unknown"),
         (HaopsError("a stage failed"), 1, False, ("restore", False), "FAILED"),
         (EngineUnavailable("no engine"), 4, None, ("listing", True), "unknown"),
+        (NoKey("it is encrypted"), 4, None, ("listing", True), "unknown"),
     ],
 )
 def test_what_restoring_one_backup_comes_to_is_kept_and_the_others_go_on(

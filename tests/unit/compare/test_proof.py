@@ -31,6 +31,8 @@ class Machine:
     def __init__(self) -> None:
         self.standing: list[str] = []
         self.removed: list[str] = []
+        self.nodes: dict[str, Any] = {}
+        self.let_go: list[str] = []
         self.state = SimpleNamespace(names=lambda: self.standing)
 
     def up(self, spec: ClusterSpec) -> Cluster:
@@ -54,7 +56,12 @@ def machine() -> Machine:
 @pytest.fixture
 def proved(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Proved:
     """A proof whose comparison finds what is given."""
-    archive = SimpleNamespace(id="b1", store=StoreName.REDIS)
+    archive = SimpleNamespace(
+        id="b1",
+        store=StoreName.REDIS,
+        facts=SimpleNamespace(nodes=machine.nodes),
+        end_lease=machine.let_go.append,
+    )
     kept = SimpleNamespace(begun=SimpleNamespace(shape=SHAPE))
     monkeypatch.setattr(module, "open_archive", lambda *_: archive)
     monkeypatch.setattr(module, "complete", lambda *_: kept)
@@ -108,14 +115,41 @@ def test_nothing_to_compare_and_trouble_are_no_proof(proved: Proved, found: dict
     assert proved(**found).ok is None
 
 
-def test_copies_that_differ_prove_a_backup_bad_though_the_whole_is_equal(
+def apart(count: int) -> tuple[Comparison, ...]:
+    """Two copies that differ from the first in the same records."""
+    wrong = tuple(Difference(b"%d" % n, (Kind.MISSING,), text("a"), None) for n in range(count))
+    return tuple(Comparison("copy 1", f"copy {n}", 1000, 1000, differences=wrong) for n in (2, 3))
+
+
+def test_copies_that_differ_prove_a_backup_of_one_server_bad_though_the_whole_is_equal(
     proved: Proved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = Difference(b"k", (Kind.MISSING,), text("a"), None)
-    copies = (Comparison("copy 1", "copy 2", 9, 8, differences=(wrong,)),)
+    monkeypatch.setattr(module, "compare_copies", lambda *_: apart(1))
+    found = proved(**EQUAL)
+    assert (found.ok, found.differences, found.words) == (False, 2, ("0: missing", "0: missing"))
+    assert proved(refused=NotRestorable("it has files only")).ok is False
+
+
+@pytest.mark.parametrize(("count", "ok"), [(0, True), (100, True), (101, None)])
+def test_copies_of_snapshots_that_are_not_of_one_moment_may_differ_a_little_and_it_is_said(
+    proved: Proved, machine: Machine, monkeypatch: pytest.MonkeyPatch, count: int, ok: bool | None
+) -> None:
+    machine.nodes.update(one={}, two={})
+    monkeypatch.setattr(module, "compare_copies", lambda *_: apart(count))
+    found = proved(**EQUAL)
+    assert (found.ok, found.differences) == (ok, 0)
+    assert [w.startswith(f"{count} records are not the same in all copies") for w in found.words] == (
+        [True] if count else []
+    )
+    without = proved(refused=NotRestorable("it has files only"))
+    assert (without.ok, without.differences) == (None, 0)
+
+
+def test_copies_that_cannot_be_read_leave_it_open(proved: Proved, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = (Comparison("copy 1", "copy 2", trouble="redis-2 is gone"),)
     monkeypatch.setattr(module, "compare_copies", lambda *_: copies)
     found = proved(**EQUAL)
-    assert (found.ok, found.differences, found.words) == (False, 1, ("k: missing",))
+    assert (found.ok, found.words) == (None, ("redis-2 is gone",))
 
 
 def test_copies_that_are_equal_prove_nothing_of_a_backup_without_a_form_to_compare(
@@ -137,4 +171,5 @@ def test_the_cluster_goes_even_if_the_restore_comes_to_nothing(
     with pytest.raises(HaopsError, match="refused"):
         proved(**EQUAL)
     assert machine.standing == []
-    assert len(machine.removed) == 1
+    (name,) = machine.removed
+    assert [lessee.partition(".")[0] for lessee in machine.let_go] == [name]

@@ -14,10 +14,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from haops.backup.documents import Damaged
+from haops.backup.restore import RestoreOrder
 from haops.cluster.spec import Cluster, StoreName
 from haops.compare.differences import Difference
 from haops.compare.differences import Kind as Aspect
 from haops.compare.rounds import Comparison
+from haops.control.half_restored import RestoreFile
 from haops.control.lifecycle import Lifecycle
 from haops.drills import disaster as module
 from haops.drills.disaster import DisasterOrder, run_disasters
@@ -194,7 +196,8 @@ GOOD = replace(survived({1}, write(10, 1), write(200, 2)), during=3)
         (survived({1}, write(10, 1)), EQUAL, NO_LIMIT, DrillVerdict.UNKNOWN, "nothing after it"),
         (survived({2}, write(200, 2)), EQUAL, NO_LIMIT, DrillVerdict.UNKNOWN, "nothing was acknowledged before"),
         (survived(set()), EQUAL, NO_LIMIT, DrillVerdict.UNKNOWN, "nothing was acknowledged before"),
-        (GOOD, Proof(100, 0, copies=2), NO_LIMIT, DrillVerdict.FAIL, "differ from each other in 2 records"),
+        (GOOD, Proof(100, 0, copies=3), NO_LIMIT, DrillVerdict.PASS, ""),
+        (GOOD, Proof(100, 0, copies=4), NO_LIMIT, DrillVerdict.FAIL, "4 records are not the same in all copies"),
         (GOOD, Proof(100, 0, untold=3), NO_LIMIT, DrillVerdict.PASS, ""),
         (GOOD, Proof(100, 0, untold=4), NO_LIMIT, DrillVerdict.UNKNOWN, "though only 3 were written while"),
         # What is known outweighs what is not.
@@ -334,7 +337,13 @@ def bench(haops: Lifecycle, runtime: FakeRuntime, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("haops.control.lifecycle.load", store)
     monkeypatch.setattr(module, "create", made.create)
     monkeypatch.setattr(module, "open_archive", says("open"))
-    monkeypatch.setattr(module, "restore", says("restore"))
+
+    def restored(haops: Lifecycle, cluster: Cluster, archive: object, order: RestoreOrder) -> None:
+        assert order.resume
+        made.act("restore")
+        RestoreFile(haops.state.cluster_dir(cluster.name)).clear()
+
+    monkeypatch.setattr(module, "restore", restored)
     monkeypatch.setattr(module, "compare_copies", says("compare copies", lambda: made.copies))
     monkeypatch.setattr(module, "compare_with_backup", says("compare", lambda: made.compared))
     for name in ("redis", "zookeeper"):
@@ -441,30 +450,51 @@ def test_a_comparison_that_breaks_off_keeps_what_was_measured_and_cannot_tell(be
 
 def test_copies_that_are_not_alike_fail_the_run_though_the_whole_is_equal(bench: Bench) -> None:
     difference = Difference(b"k", (Aspect.MISSING,), Record("string", "ab12"), None)
-    bench.copies = (Comparison("copy 1", "copy 2", 5, 5), Comparison("copy 1", "copy 3", 5, 4, (difference,)))
+    many = tuple(replace(difference, key=b"%d" % n) for n in range(50))
+    bench.copies = (
+        Comparison("copy 1", "copy 2", 90, 40, many),
+        Comparison("copy 1", "copy 3", 90, 40, many),
+    )
     found = bench.only()
-    assert (found.verdict, found.proof.differences, found.proof.copies) == (DrillVerdict.FAIL, 0, 1)
+    assert (found.verdict, found.proof.differences, found.proof.copies) == (DrillVerdict.FAIL, 0, 50)
     assert found.proof.examples[0].endswith(": missing")
     bench.copies = (Comparison("copy 1", "copy 2", trouble="redis-2 is gone"),)
     found = bench.only()
     assert (found.verdict, found.proof.trouble) == (DrillVerdict.UNKNOWN, "redis-2 is gone")
 
 
-@pytest.mark.parametrize("step", ["up redis", "restore", "read back"])
+@pytest.mark.parametrize("step", ["up redis", "restore"])
 def test_a_cluster_that_is_left_destroyed_is_told_how_to_be_restored(bench: Bench, step: str) -> None:
     bench.broken[step] = ClusterUnhealthy("it broke off")
     with pytest.raises(ClusterUnhealthy):
         bench.run()
-    (words,) = [text for text in bench.said if "is destroyed; to have it back" in text]
-    assert "haops up redis --name redis; haops restore b1 --repo" in words
-    assert words.endswith("--to redis")
+    (words,) = [text for text in bench.said if "was destroyed: haops up redis --name redis; " in text]
+    assert "haops restore b1 --to redis --resume --repo" in words
 
 
-def test_before_it_is_destroyed_nobody_is_told_to_restore(bench: Bench) -> None:
-    bench.broken["backup redis"] = HaopsError("full")
+@pytest.mark.parametrize("step", ["backup redis", "read back"])
+def test_before_it_is_destroyed_and_after_it_is_restored_nobody_is_told_to(bench: Bench, step: str) -> None:
+    bench.broken[step] = HaopsError("full")
     with pytest.raises(HaopsError, match="full"):
         bench.run()
-    assert not any("destroyed" in text for text in bench.said)
+    assert not any("was destroyed" in text for text in bench.said)
+    assert RestoreFile(bench.haops.state.cluster_dir("redis")).read() is None
+
+
+def test_the_record_says_that_a_restore_is_due_before_anything_is_destroyed(bench: Bench) -> None:
+    due = []
+    destroy = bench.runtime.forget_disk
+
+    def watched(cluster: Cluster, node: str) -> None:
+        due.append(RestoreFile(bench.haops.state.cluster_dir("redis")).read())
+        destroy(cluster, node)
+
+    bench.runtime.forget_disk = watched  # type: ignore[method-assign]
+    bench.run()
+    assert {(half.backup, half.repository) for half in due if half} == {
+        ("b1", str(bench.folder / "repository"))
+    }
+    assert None not in due
 
 
 @pytest.mark.parametrize("error", [RestoreFailed, NotRestorable, Damaged])
