@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -312,7 +313,7 @@ def _print_status(snapshots: Sequence[Snapshot], output: Output) -> None:
         console = shapes.out()
         console.print(shapes.status_table(snapshots, output))
         for line in shapes.reasons_lines(snapshots):
-            console.print(line)
+            console.print(line, soft_wrap=True)  # it may hold a command to be copied
 
 
 def down(
@@ -327,8 +328,22 @@ def down(
         raise BadInput("say which clusters: names, or --all", hint="see: haops ls")
     haops = lifecycle()
     targets = list(names or haops.state.names())
-    run_all(lambda name: haops.down(name, keep_volumes=not volumes), targets, haops.cancelled)
+    run_all(lambda name: _remove(haops, name, keep_volumes=not volumes), targets, haops.cancelled)
     shapes.err().print(f"removed {', '.join(targets)}" if targets else "there are no clusters")
+
+
+def _remove(haops: Lifecycle, name: str, *, keep_volumes: bool) -> None:
+    from haops.control.half_restored import RestoreFile
+
+    given_up = None
+    with suppress(HaopsError):  # `down` says what is wrong
+        if not keep_volumes and (half := RestoreFile(haops.state.cluster_dir(name)).read()):
+            given_up = (haops.state.get(name), half)
+    haops.down(name, keep_volumes=keep_volumes)
+    if given_up:
+        from haops.backup.given_up import let_go
+
+        let_go(*given_up)
 
 
 def heal(names: NameArgument = None) -> None:

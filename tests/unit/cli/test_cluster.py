@@ -4,22 +4,29 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
 import yaml
 
+from haops.backup.leases import lessee
+from haops.backup.manifest import Begun, Manifest, Shape, Wish
+from haops.backup.repository import open_repository
 from haops.cli.cluster import parse_images, run_all, specs_for
 from haops.cli.context import cluster_names
 from haops.cluster.snapshot import NodeState, Snapshot, Verdict
 from haops.cluster.spec import Cluster, StoreName
 from haops.cluster.state import write_atomic
+from haops.control.half_restored import HalfRestored, RestoreFile
 from haops.control.lifecycle import Lifecycle
 from haops.errors import AddressTaken, BadInput, EnvironmentTrouble
 from haops.runtime.port import ContainerState
 from haops.stores import load
+from haops.stores.backup import Facts, RestoreWish
 
+from ...backup_fakes import NOW
 from ...fakes import FakeRuntime, make_cluster, snapshot, with_readiness
 from .conftest import Run
 
@@ -272,6 +279,29 @@ def test_down_takes_several_or_all(run: Run, fake: Lifecycle, standing: Callable
     assert run("down", "--all", "--volumes").code == 0
     assert fake.state.names() == ()
     assert "there are no clusters" in run("down", "--all").err
+
+
+@pytest.mark.parametrize("volumes", [False, True])
+def test_a_cluster_that_was_half_restored_keeps_its_backup_until_it_goes_with_its_data(
+    run: Run, fake: Lifecycle, standing: Callable[..., None], tmp_path: Path, volumes: bool
+) -> None:
+    standing("a")
+    standing("b")
+    where, cluster = str(tmp_path / "repo"), fake.state.get("a")
+    repository = open_repository(where, make=True)
+    repository.finish(made_manifest("20260101T000000Z-a", cluster))
+    repository.lease("20260101T000000Z-a", lessee(cluster))
+    half = HalfRestored("20260101T000000Z-a", where, RestoreWish(), "2026-01-01T00:00:00+00:00")
+    RestoreFile(fake.state.cluster_dir("a")).write(half)
+    # One whose repository is gone goes all the same.
+    RestoreFile(fake.state.cluster_dir("b")).write(replace(half, repository=str(tmp_path / "gone")))
+    assert run("down", "a", "b", *(("--volumes",) if volumes else ())).code == 0
+    assert bool(repository.folders()["20260101T000000Z-a"].heard) is not volumes
+
+
+def made_manifest(backup: str, cluster: Cluster) -> Manifest:
+    begun = Begun(backup, cluster.store, cluster.name, cluster.owner, Shape.of(cluster), NOW, "1", Wish())
+    return Manifest(begun, NOW, NOW, Facts("8", "x:1", NOW), ())
 
 
 def test_heal_names_what_it_healed(
