@@ -37,14 +37,13 @@ from haops.faults.ledger import Ledger
 from haops.runtime import labels
 from haops.runtime.addresses import Subnet, choose_ports, host_routes, subnets
 from haops.runtime.compose import write_project
-from haops.runtime.port import Container, ContainerState, Runtime
+from haops.runtime.port import Container, ContainerState, Runtime, last_words
 from haops.stores import load
 from haops.stores.base import NodePlan, Store
 from haops.wait import REAL_CLOCK, Clock
 
 UP_DEADLINE_S: Final = 120.0
 _POLL_S: Final = 0.1
-_LOG_TAIL: Final = 15
 _SUBNET_TRIES: Final = 4
 # The network's own address and the gateway come first; leave the next few to Docker's own use.
 _FIRST_HOST: Final = 10
@@ -233,7 +232,7 @@ class Lifecycle:
                     raise DeadlineExceeded(
                         f"not ready after {deadline_s:g} s: waits for {waits_for}",
                         node=node,
-                        detail=self._last_words(cluster, node),
+                        detail=last_words(self.runtime, cluster, node),
                         hint=f"try again, or remove it: haops down {cluster.name} --volumes",
                     )
                 self.clock.sleep(_POLL_S)
@@ -253,12 +252,9 @@ class Lifecycle:
                 raise ClusterUnhealthy(
                     f"the server ended while {cluster.name} came up: {container.status}",
                     node=node,
-                    detail=self._last_words(cluster, node),
+                    detail=last_words(self.runtime, cluster, node),
                     hint=f"haops down {cluster.name} --volumes",
                 )
-
-    def _last_words(self, cluster: Cluster, node: str) -> str:
-        return "\n".join(line.text for line in self.runtime.logs(cluster, node, tail=_LOG_TAIL))
 
     def down(self, name: str, *, keep_volumes: bool) -> None:
         """Remove a cluster's containers and network, and its volumes unless they are kept.

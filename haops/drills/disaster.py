@@ -92,7 +92,7 @@ def run_disasters(haops: Lifecycle, order: DisasterOrder, say: Say) -> DisasterR
             try:
                 trials.append(_run_store(haops, order, store, say))
             except HaopsError as error:
-                say(f"{order.targets[store]}: {error}")
+                say(f"{order.targets[store]}: {error.message}")
                 troubles.append(error)
                 verdicts.append(_verdict_of(error))
     except KeyboardInterrupt:

@@ -6,13 +6,19 @@ fake, so that every decision above this line can be tested without one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from haops.cluster.spec import Cluster
+
+_LAST_WORDS: Final = 15
+_LOOKED_AT: Final = 300
+# As Java, Redis and ZooKeeper say what ended them; no line of a stack trace.
+_CAUSE: Final = re.compile(r"^(?!\s+at ).*(?:Exception\b.*: |Error: |\bERROR\b|\bFATAL\b|\bFatal error\b)")
 
 
 class ContainerState(StrEnum):
@@ -218,3 +224,11 @@ class Runtime(Protocol):
     def networks(self) -> Sequence[str]:
         """Subnets of the engine's networks, as CIDR."""
         ...
+
+
+def last_words(runtime: Runtime, cluster: Cluster, node: str) -> str:
+    """The end of a node's log; before it the line that says what was wrong, where that stands further up."""
+    lines = [line.text for line in runtime.logs(cluster, node, tail=_LOOKED_AT)]
+    end = lines[-_LAST_WORDS:]
+    cause = next((text for text in reversed(lines) if _CAUSE.search(text)), None)
+    return "\n".join(end if cause is None or cause in end else [cause, "...", *end])

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from haops.cluster.spec import Cluster
 from haops.errors import DeadlineExceeded
-from haops.runtime.port import Container, ContainerState
+from haops.runtime.port import Container, ContainerState, last_words
 from haops.stores.base import first_line
 from haops.stores.cassandra import plan as plans
 from haops.stores.cassandra.connect import TROUBLE
@@ -43,7 +43,6 @@ _POLL_S: Final = 0.4
 _CLIENTS_S: Final = 10.0
 _QUIET_S: Final = 2.0
 _LOG_TAIL: Final = 200
-_LAST_WORDS: Final = 6
 _REPAIR_JOB: Final = "repair"
 _LEAVE_JOB: Final = "decommission"
 _BOOT: Final = re.compile(r"JOINING|[Bb]ootstrap|Stream|Starting up server gossip|CQL clients")
@@ -164,8 +163,7 @@ class CassandraConductor:
     def _last_words(self, node: str) -> str | None:
         if self._state(node) is ContainerState.MISSING:
             return None
-        lines = self._tools.runtime.logs(self._cluster, node, tail=_LAST_WORDS)
-        return "\n".join(line.text for line in lines)
+        return last_words(self._tools.runtime, self._cluster, node)
 
     def _wait(
         self, look: Callable[[], Seen], done: Callable[[Seen], bool], what: str, deadline_s: float
