@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from haops.backup.leases import RENEW_S, lessee, renewed
 from haops.cluster.loans import Loans
@@ -19,7 +19,7 @@ from haops.control.healthy import await_healthy
 from haops.control.journal import Journal, Outcome
 from haops.control.lifecycle import Lifecycle
 from haops.control.loans import give_back_loans
-from haops.errors import BadInput, Busy, StateDamaged
+from haops.errors import BadInput, Busy, HaopsError, StateDamaged
 from haops.stores import load_backing
 from haops.stores.backup import (
     Advance,
@@ -55,6 +55,15 @@ class Leased(Archive, Protocol):
 
     def end_lease(self, lessee: str, *, of: str = "") -> None:
         """It, or the backup `of` in the same repository, is not needed any more; may be repeated."""
+        ...
+
+
+@runtime_checkable
+class Sparing(Protocol):
+    """A restorer that can tell whether it has changed anything yet."""
+
+    def unchanged(self) -> bool:
+        """Whether the target surely holds what it held before; asked after a failure, of one's own acts only."""
         ...
 
 
@@ -143,6 +152,18 @@ def look(haops: Lifecycle, cluster: Cluster, archive: Archive, wish: RestoreWish
         return Outlook(restorer.in_the_way(), tuple(restorer.stages()))
 
 
+def refusal(
+    haops: Lifecycle, cluster: Cluster, archive: Archive, order: RestoreOrder, outlook: Outlook
+) -> HaopsError | None:
+    """What `restore` would refuse such an order with before it touches anything; None where it would begin."""
+    try:
+        half = _begun(RestoreFile(haops.state.cluster_dir(cluster.name)), archive, order)
+        _check_may_begin(half, order, outlook.in_the_way, cluster)
+    except HaopsError as error:
+        return error
+    return None
+
+
 def restore(haops: Lifecycle, cluster: Cluster, archive: Leased, order: RestoreOrder) -> Restored:
     """Restore an archive; returns when the cluster is healthy again.
 
@@ -159,25 +180,24 @@ def restore(haops: Lifecycle, cluster: Cluster, archive: Leased, order: RestoreO
     with haops.state.lock(cluster.name, what), haops.state.lock(cluster.name, what, part="backup"):
         folder, who = haops.state.cluster_dir(cluster.name), lessee(cluster)
         file = RestoreFile(folder)
-        before, run = _left_behind(file), _Run(order, file, _begun(file, archive, order))
+        run = _Run(order, file, _begun(file, archive, order), _left_behind(file), was_there=file.there)
         give_back_loans(cluster, haops.runtime, Loans(folder))
         opened = load_backing(cluster.store).restorer(cluster, _tools(haops, cluster), archive, order.wish)
         try:
             with opened as restorer:
                 archive.lease(who)
-                with renewed(lambda: archive.renew_lease(who), RENEW_S):
-                    _clear_the_way(run, restorer, cluster, archive)
-                    _let_go(before, archive, order, who)
+                with renewed(lambda: archive.renew_lease(who), RENEW_S), _marked_as_it_is(run, restorer):
+                    _clear_the_way(run, restorer, cluster)
                     done = tuple(_stages(run, restorer))
             whole = time.monotonic()
             await_healthy(haops, cluster, _HEALTHY_S)
         except BaseException as error:
             if run.touched:
-                _journal(haops, cluster, archive, order, str(error) or type(error).__name__, Outcome.FAILED)
-            elif (before.backup != archive.id) if before else not file.there:
-                archive.end_lease(who)
+                _journal(haops, cluster, archive, order, _why(error), Outcome.FAILED)
+            _leave(run, cluster, archive, who, error)
             raise
         file.clear()
+        _let_go(run.before, archive, order, who)
         archive.end_lease(who)
         ended = time.monotonic()
         _journal(haops, cluster, archive, order, f"{ended - began:.1f} s", Outcome.DONE)
@@ -197,30 +217,77 @@ def _let_go(before: HalfRestored | None, archive: Leased, order: RestoreOrder, w
         archive.end_lease(who, of=before.backup)
 
 
+def _leave(run: _Run, cluster: Cluster, archive: Leased, who: str, error: BaseException) -> None:
+    """What a restore that failed leaves: its mark with the ways out, or nothing, not even a lease."""
+    if run.touched and isinstance(error, Exception):  # who pressed Ctrl-C is told in fewer words
+        same = f"nothing was changed: {cluster.name} holds what it held before"
+        error.add_note(run.half.words(cluster.name) if run.marked else same)
+    if run.marked:
+        _let_go(run.before, archive, run.order, who)
+    elif (run.before.backup != archive.id) if run.before else not run.was_there:
+        archive.end_lease(who)
+
+
+def _why(error: BaseException) -> str:
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+
+
 def _tools(haops: Lifecycle, cluster: Cluster) -> BackupTools:
     return BackupTools(haops.runtime, Loans(haops.state.cluster_dir(cluster.name)))
 
 
 @dataclass(slots=True)
 class _Run:
-    """One restore while it goes on; `half` is what the disk has of it."""
+    """One restore while it goes on; `half` is what the disk has of it.
+
+    Args:
+        before: What an earlier one had left behind, if that can be read.
+        was_there: Whether one had left anything behind.
+        touched: Whether it has begun.
+        marked: Whether the disk says that it has.
+    """
 
     order: RestoreOrder
     file: RestoreFile
     half: HalfRestored
+    before: HalfRestored | None
+    was_there: bool
     touched: bool = False
+    marked: bool = False
     marked_s: float = 0.0
 
     def keep(self, **changes: str | int | bool) -> None:
         """Write down how far it is."""
         self.half = replace(self.half, **changes)  # type: ignore[arg-type]
         self.file.write(self.half)
-        self.touched, self.marked_s = True, time.monotonic()
+        self.touched = self.marked = True
+        self.marked_s = time.monotonic()
 
     def mark(self, advance: Advance) -> None:
         """Write a mark down, unless the last one is fresh."""
         if advance.mark and time.monotonic() - self.marked_s >= _MARK_S:
             self.keep(mark=advance.mark, done=advance.done)
+
+    def take_back(self) -> None:
+        """Nothing was changed: the disk says again what it said before."""
+        if self.before:
+            self.file.write(self.before)
+        elif self.was_there:
+            return  # what it said could not be read
+        else:
+            self.file.clear()
+        self.marked = False
+
+
+@contextmanager
+def _marked_as_it_is(run: _Run, restorer: Restorer) -> Iterator[None]:
+    """One that fails before anything is changed is no half of a restore, and leaves no mark of one."""
+    try:
+        yield
+    except BaseException:
+        if run.marked and isinstance(restorer, Sparing) and restorer.unchanged():
+            run.take_back()
+        raise
 
 
 def _begun(file: RestoreFile, archive: Archive, order: RestoreOrder) -> HalfRestored:
@@ -244,7 +311,7 @@ def _begun(file: RestoreFile, archive: Archive, order: RestoreOrder) -> HalfRest
     if not order.resume:
         raise Busy(
             f"a restore of {half.backup} was cut off here",
-            hint="go on with it: --resume; or begin anew: --wipe",
+            hint="go on with it: --resume; or begin anew, with this backup or another: --wipe",
         )
     if (half.backup, half.wish) != (archive.id, order.wish):
         raise BadInput(
@@ -260,19 +327,26 @@ def _wish_words(wish: RestoreWish) -> str:
     return f" with {shlex.join(options)}" if options else ""
 
 
-def _clear_the_way(run: _Run, restorer: Restorer, cluster: Cluster, archive: Archive) -> None:
+def _check_may_begin(
+    half: HalfRestored, order: RestoreOrder, in_the_way: Sequence[str], cluster: Cluster
+) -> None:
+    """Raises NotEmpty."""
+    if in_the_way and not (order.wish.merge or half.wiped or order.wipe or half.wipe):
+        raise NotEmpty(
+            f"{cluster.name} is not empty where {half.backup} would be restored",
+            detail="\n".join(in_the_way),
+            hint="remove it first: --wipe; or write beside and over it: --merge",
+        )
+
+
+def _clear_the_way(run: _Run, restorer: Restorer, cluster: Cluster) -> None:
     """Nothing is removed that was not to be; after a crash in the wiping it is wiped once more."""
     if run.order.wish.merge or run.half.wiped:
         run.keep(wiped=True)
         return
     found = restorer.in_the_way()
     wipe = run.order.wipe or run.half.wipe
-    if found and not wipe:
-        raise NotEmpty(
-            f"{cluster.name} is not empty where {archive.id} would be restored",
-            detail="\n".join(found),
-            hint="remove it first: --wipe; or write beside and over it: --merge",
-        )
+    _check_may_begin(run.half, run.order, found, cluster)
     if found:
         run.keep(wipe=True)
         restorer.wipe()

@@ -167,7 +167,7 @@ def work(
     intent = Intent(Operation(operation), node=node, zone=zone, max_lag=parse_size(max_lag))
     plan = haops.plan(cluster, intent)
     if dry_run:
-        _print_plan(plan, output)
+        print_plan(plan, output)
         return
     if not yes:
         confirm(plan)
@@ -230,26 +230,30 @@ def _flush() -> None:
     _lines.clear()
 
 
-def confirm(plan: Plan) -> None:
-    """Ask at the terminal, with the plan in view. Raises BadInput where there is none."""
+def confirm(plan: Plan, command: str = "") -> None:
+    """Ask at the terminal, with the plan in view. Raises BadInput where there is none.
+
+    Args:
+        command: What people called, where that has another name than the operation.
+    """
     if not sys.stdin.isatty():
         raise BadInput(
-            f"{plan.operation} changes a standing cluster and there is no terminal to ask at",
+            f"{command or plan.operation} changes a standing cluster and there is no terminal to ask at",
             hint="say --yes, or look first with --dry-run",
         )
-    _print_plan(plan, Output.TABLE)
+    print_plan(plan, Output.TABLE, command)
     if not typer.confirm("Go on?", err=True):
         raise typer.Exit(1)
 
 
-def _print_plan(plan: Plan, output: Output) -> None:
+def print_plan(plan: Plan, output: Output, command: str = "") -> None:
+    """Print what would be done, under the name that people called it by."""
     if output in (Output.JSON, Output.YAML):
         shapes.emit({"version": shapes.FORMAT, **_plan_fields(plan)}, output)
         return
     console = shapes.out()
-    console.print(
-        f"{plan.operation} of {plan.cluster}: {plan.source or '-'} → {plan.target or '-'}", markup=False
-    )
+    way = f"{plan.source or '-'} → {plan.target or '-'}"
+    console.print(f"{command or plan.operation} of {plan.cluster}: {way}", markup=False)
     for number, step in enumerate(plan.steps, start=1):
         console.print(f"  {number}. {step.text}", markup=False)
     if plan.candidates:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,14 +16,15 @@ import typer
 from haops.cli import output as shapes
 from haops.cli.context import cluster_names, lifecycle, operations
 from haops.cli.output import Output, OutputOption
-from haops.errors import EXIT_FAILED, EXIT_UNKNOWN, BadInput
+from haops.errors import EXIT_FAILED, EXIT_UNKNOWN, BadInput, HaopsError, Interrupted
 
 if TYPE_CHECKING:
-    from haops.backup.restore import Outlook, Restored
+    from haops.backup.restore import Outlook, Restored, RestoreOrder
     from haops.cluster.spec import Cluster
     from haops.compare.rounds import Comparison
     from haops.control.execute import Operations
-    from haops.stores.backup import Archive, RestoreWish
+    from haops.control.lifecycle import Lifecycle
+    from haops.stores.backup import Archive
     from haops.stores.plan import Intent
 
 
@@ -31,7 +35,10 @@ def register(app: typer.Typer) -> None:
         epilog="Examples: haops restore latest --to redis --dry-run | haops restore redis:latest --to other --wipe "
         "--yes | haops restore ID --to redis --only user: --merge | haops restore ID --to redis --resume",
     )(restore)
-    app.command("recover", epilog="Example: haops recover redis redis-2 --yes")(recover)
+    app.command(
+        "recover",
+        epilog="Examples: haops recover redis redis-2 --dry-run | haops recover redis redis-2 --yes",
+    )(recover)
 
 
 def restore(
@@ -89,16 +96,32 @@ def restore(
     archive = open_archive(repository, backup, read_identities(identity or ()))
     check_fits(cluster, archive)
     wish = RestoreWish(only=only, at=_moment(at), merge=merge)
+    order = RestoreOrder(wish, where, wipe=wipe, resume=resume, reason=reason)
     if dry_run or (wipe and not yes):
-        _look(cluster, archive, wish, dry_run, output)
+        _look(cluster, archive, order, dry_run, output)
         if dry_run:
             return
     from haops.cli.transfer import StageDisplay
 
-    with StageDisplay(shapes.err()) as display:
-        order = RestoreOrder(wish, where, wipe=wipe, resume=resume, reason=reason, report=display)
-        done = carry_out(haops, cluster, archive, order)
+    with StageDisplay(shapes.err()) as display, _interruptible(haops, cluster):
+        done = carry_out(haops, cluster, archive, replace(order, report=display))
     _print_restored(done, output)
+
+
+@contextmanager
+def _interruptible(haops: Lifecycle, cluster: Cluster) -> Iterator[None]:
+    """Ctrl-C with what goes on with the restore, if it has changed anything. Raises Interrupted."""
+    from haops.control.half_restored import RestoreFile
+
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        half = RestoreFile(haops.state.cluster_dir(cluster.name)).read()
+        way = f"go on with: {half.command(cluster.name)}" if half else "nothing is left half restored"
+        error = Interrupted(f"interrupted; {way}")
+        for note in getattr(stop, "__notes__", ()):
+            error.add_note(note)
+        raise error from stop
 
 
 def _moment(text: str | None) -> datetime | None:
@@ -116,16 +139,18 @@ def _moment(text: str | None) -> datetime | None:
         raise BadInput(f"{text!r} is not a moment", hint="write for instance 2026-01-31T12:00:00Z") from None
 
 
-def _look(cluster: Cluster, archive: Archive, wish: RestoreWish, dry_run: bool, output: Output) -> None:
-    """Show what would be done; and ask, unless that was all."""
-    from haops.backup.restore import look
+def _look(cluster: Cluster, archive: Archive, order: RestoreOrder, dry_run: bool, output: Output) -> None:
+    """Show what would be done; and ask, unless that was all. Ends with the code of what would refuse it."""
+    from haops.backup.restore import look, refusal
 
     if not dry_run and not sys.stdin.isatty():
         raise BadInput(
             "--wipe removes data for good and there is no terminal to ask at",
             hint="say --yes, or look first with --dry-run",
         )
-    outlook = look(lifecycle(), cluster, archive, wish)
+    haops = lifecycle()
+    outlook = look(haops, cluster, archive, order.wish)
+    refused = refusal(haops, cluster, archive, order, outlook)
     if dry_run and output in (Output.JSON, Output.YAML):
         shapes.emit(
             {
@@ -134,24 +159,39 @@ def _look(cluster: Cluster, archive: Archive, wish: RestoreWish, dry_run: bool, 
                 "cluster": cluster.name,
                 "in_the_way": list(outlook.in_the_way),
                 "stages": [asdict(stage) for stage in outlook.stages],
+                "refused": refused.message if refused else None,
             },
             output,
         )
-        return
-    _print_outlook(cluster, archive, outlook)
+    else:
+        _print_outlook(cluster, archive, order, outlook, refused)
+    if refused:
+        raise typer.Exit(refused.exit_code)
     if not dry_run and not typer.confirm("Remove what is in the way, and restore?", err=True):
         raise typer.Exit(1)
 
 
-def _print_outlook(cluster: Cluster, archive: Archive, outlook: Outlook) -> None:
-    console = shapes.out()
-    console.print(f"restore of {archive.id} to {cluster.name}", markup=False)
+def _print_outlook(
+    cluster: Cluster, archive: Archive, order: RestoreOrder, outlook: Outlook, refused: HaopsError | None
+) -> None:
+    from haops.backup.restore import NotEmpty
+    from haops.control.half_restored import wish_options
+
+    options = shlex.join(wish_options(order.wish))
+    lines = [f"restore of {archive.id} to {cluster.name} {options}".rstrip()]
     for number, stage in enumerate(outlook.stages, start=1):
-        console.print(f"  {number}. {stage.text} ({stage.total:,} {stage.unit})", markup=False)
-    for words in outlook.in_the_way:
-        console.print(f"in the way: {words}", markup=False)
+        lines.append(f"  {number}. {stage.text} ({stage.total:,} {stage.unit})")
+    lines += [f"in the way: {words}" for words in outlook.in_the_way]
     if not outlook.in_the_way:
-        console.print("nothing is in the way")
+        lines.append("nothing is in the way")
+    elif order.wipe and not refused:
+        lines.append("what is in the way is removed: --wipe")
+    if isinstance(refused, NotEmpty):
+        lines.append("refused as it stands: say --wipe or --merge")
+    elif refused:
+        lines.append(f"refused as it stands: {refused.message}; {refused.hint}")
+    for line in lines:
+        shapes.out().print(line, markup=False, soft_wrap=True)
 
 
 def _print_restored(done: Restored, output: Output) -> None:
@@ -189,6 +229,9 @@ def _print_restored(done: Restored, output: Output) -> None:
 def recover(
     name: Annotated[str, typer.Argument(help="The cluster.", autocompletion=cluster_names)],
     node: Annotated[str, typer.Argument(help="The node that lost its disk.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print steps and risks; change nothing.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "its disk is lost",
     output: OutputOption = Output.TABLE,
@@ -197,7 +240,7 @@ def recover(
 
     Ends with 0 if all copies are equal, 1 if they differ, 4 if that could not be told.
     """
-    from haops.cli.operate import confirm
+    from haops.cli.operate import confirm, print_plan
     from haops.stores.plan import Intent, Operation
 
     haops = operations()
@@ -205,9 +248,12 @@ def recover(
     cluster.node(node)
     intent = Intent(Operation.REPLACE, node=node)
     plan = haops.plan(cluster, intent)
+    if dry_run:
+        print_plan(plan, output, "recover")
+        return
     if not yes:
-        confirm(plan)
-    took_ms = _rebuild(haops, name, intent, reason)
+        confirm(plan, "recover")
+    took_ms = _rebuild(haops, name, intent, f"recover: {reason}")
     found = _compared(haops, name)
     _print_recovered(name, node, took_ms, found, output)
 

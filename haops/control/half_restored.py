@@ -45,14 +45,19 @@ class HalfRestored:
     done: int = 0
 
     def words(self, cluster: str) -> str:
-        """What is known of it, and what to do."""
+        """What is known of it, and both ways out: a backup that is damaged can only be given up."""
         where = f"in its stage {self.stage}" if self.stage else "before its first stage"
-        repository = ("--repo", self.repository) if self.repository else ()
-        command = ("haops", "restore", self.backup, "--to", cluster, "--resume", *repository)
+        options = "--resume and --merge" if self.wish.merge else "--resume"
         return (
-            f"a restore of {self.backup} was cut off {where}: finish it: "
-            f"{shlex.join((*command, *wish_options(self.wish)))}"
+            f"a restore of {self.backup} was cut off {where}: begin anew, with this backup or another, by --wipe "
+            f"in place of {options}; or finish it: {self.command(cluster)}"
         )
+
+    def command(self, cluster: str) -> str:
+        """What goes on with it."""
+        repository = ("--repo", self.repository) if self.repository else ()
+        words = ("haops", "restore", self.backup, "--to", cluster, "--resume", *repository)
+        return shlex.join((*words, *wish_options(self.wish)))
 
 
 def wish_options(wish: RestoreWish) -> tuple[str, ...]:

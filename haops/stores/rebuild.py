@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from haops.cluster.snapshot import NodeState, Snapshot
 from haops.cluster.spec import Cluster, Node
-from haops.stores.plan import Step, Tools
+from haops.stores.plan import NotPlannable, Step, Tools
 from haops.stores.restart import AWAIT
 
 FORGET: Final = "forget"
@@ -29,6 +30,27 @@ def rebuilt(cluster: Cluster, name: str) -> Cluster:
 def is_rebuilt(node: Node) -> bool:
     """Whether a node is laid out as `rebuilt` does it."""
     return _REBUILT in node.params
+
+
+def check_copies(cluster: Cluster, snapshot: Snapshot) -> None:
+    """There must be somebody to copy from.
+
+    Raises:
+        NotPlannable: No server is there any more, not even stopped.
+    """
+    servers = {n.name for n in cluster.servers}
+    if all(v.state is NodeState.MISSING for v in snapshot.nodes if v.name in servers):
+        raise NotPlannable(
+            "no copy is left: none of the servers is there to copy from",
+            hint=f"haops up {cluster.name}, then, where the disks are gone too: "
+            f"haops restore BACKUP --to {cluster.name}",
+        )
+
+
+def waste(snapshot: Snapshot, name: str) -> str:
+    """What a plan's risk begins with where the node is well; empty where it is not."""
+    well = any(v.name == name and v.state is NodeState.UP for v in snapshot.nodes)
+    return f"{name} is healthy: its copy, which is whole, is thrown away; " if well else ""
 
 
 def forget_step(name: str) -> Step:

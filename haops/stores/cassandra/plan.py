@@ -13,7 +13,7 @@ from haops.cluster.snapshot import NodeState, NodeView, Snapshot
 from haops.cluster.spec import Cluster
 from haops.stores.cassandra.topology import copies_by_dc, copies_of, datacenter, holders, quorum
 from haops.stores.plan import Intent, NotPlannable, Operation, Plan, Step
-from haops.stores.rebuild import forget_step, lay_out_step
+from haops.stores.rebuild import check_copies, forget_step, lay_out_step
 from haops.stores.restart import AWAIT, START, STOP
 
 CLOSE: Final = "close"
@@ -147,6 +147,7 @@ def replace(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
             f"nobody has a copy of what {name} had: the replication factor is {copies}",
             hint=f"start it with its own disk: haops heal {cluster.name}",
         )
+    check_copies(cluster, snapshot)
     _nobody_down(cluster, snapshot, but=name)
     return Plan(
         cluster=cluster.name,

@@ -154,7 +154,7 @@ def replace(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
     """Build a replica that lost its disk anew; it copies everything from the primary.
 
     Raises:
-        NotPlannable: It is the primary, a Sentinel, or there is no primary to copy from.
+        NotPlannable: It is the primary, a Sentinel, or there is no primary, or no copy, to copy from.
     """
     name = intent.node or ""
     if name not in {n.name for n in cluster.servers}:
@@ -162,6 +162,7 @@ def replace(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
             f"{name or 'nothing'} has no copy of the data",
             hint=f"could be: {', '.join(n.name for n in cluster.servers)}",
         )
+    rebuild.check_copies(cluster, snapshot)
     source = _one_primary(snapshot)
     if source.name == name:
         raise NotPlannable(
@@ -175,8 +176,8 @@ def replace(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
         source=name,
         target=None,
         steps=rebuild.steps(name, f"wait until {name} has copied everything from {source.name}"),
-        risk=f"the disk of {name} is removed for good; {source.name} has every byte of it. Until the copy is "
-        "whole there is one replica less",
+        risk=f"{rebuild.waste(snapshot, name)}the disk of {name} is removed for good; {source.name} has every "
+        "byte of it. Until the copy is whole there is one replica less",
     )
 
 

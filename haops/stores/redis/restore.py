@@ -27,7 +27,7 @@ from haops.stores.redis.dump import DUMP
 from haops.stores.redis.keyspace import any_key, databases, remove
 from haops.stores.redis.keywise import put
 from haops.stores.redis.marks import Marks, keys_done
-from haops.stores.redis.rdb import NEWEST, VERSION, Rdb
+from haops.stores.redis.rdb import NEWEST, VERSION, Entry, Rdb
 from haops.stores.redis.standin import StandIn
 from haops.stores.redis.who import primary
 from haops.stores.redis.wire import Wire, info
@@ -78,6 +78,11 @@ class RedisRestorer:
         self._doorstep = None if self._only or wish.merge else tools.runtime.doorstep(cluster)
         self._check_way()
         self._borrowed = Borrowed(cluster, tools.runtime, tools.loans, RestoreFailed)
+        self._changed = False
+
+    def unchanged(self) -> bool:
+        """Whether no key was removed or written by this restore, nor the last byte of a dump sent."""
+        return not self._changed
 
     def _check_moment(self) -> Manifest | None:
         if DUMP not in self._sizes:
@@ -162,16 +167,31 @@ class RedisRestorer:
 
         Nothing before a whole load: the server keeps what it has until it has all of the dump, and
         the load itself replaces every key and function. So one that breaks off costs no data.
+
+        Raises:
+            NotRestorable: The backup has no key with the prefix; nothing is removed.
         """
         if self._wish.merge or self._doorstep is not None:
             return
+        if self._only and not self._has_key():
+            raise self._no_key()
         with self._writable() as wire:
+            self._changed = True
             if self._only:
                 for db in databases(wire):
                     remove(wire, db, self._only)
             else:
                 wire.ask("FLUSHALL", "ASYNC")
                 wire.ask("FUNCTION", "FLUSH")
+
+    def _has_key(self) -> bool:
+        """Whether the dump has a key with the prefix; reads as far as the first."""
+        items = Rdb(self._archive.read(DUMP), self._only).items()
+        return any(isinstance(item, Entry) for item in items)
+
+    def _no_key(self) -> NotRestorable:
+        kind = "no glob: * stands for itself" if b"*" in self._only else "taken as it is written"
+        return NotRestorable(f"no key begins with {self._wish.only!r}", hint=f"--only is a prefix, {kind}")
 
     @contextmanager
     def _wire(self) -> Iterator[Wire]:
@@ -240,7 +260,7 @@ class RedisRestorer:
 
     def _feed(self, standin: StandIn, wire: Wire) -> Iterator[Advance]:
         base = DUMP if self._log is None else LOG + self._log.base
-        for sent in standin.snapshot(self._sizes[base], self._archive.read(base)):
+        for sent in standin.snapshot(self._sizes[base], self._noted(base)):
             yield Advance(sent)
         if self._log is None:
             return
@@ -258,13 +278,27 @@ class RedisRestorer:
             if replay.over:
                 break
 
+    def _noted(self, base: str) -> Iterator[bytes]:
+        """A dump's blocks; with its last byte the server lets go of what it has."""
+        left = self._sizes[base]
+        for block in self._archive.read(base):
+            left -= len(block)
+            self._changed = self._changed or left <= 0
+            yield block
+
     def _keys(self, mark: str) -> Iterator[Advance]:
-        skip = keys_done(mark, self._run_id)
+        """Raises NotRestorable at the end where not one key had the prefix; then nothing was written."""
+        changed, self._changed = self._changed, True
+        skip, found = keys_done(mark, self._run_id), 0
         with self._writable() as wire, self._wire() as asked:
             marks = Marks(asked, self._run_id)
             rdb = Rdb(self._archive.read(DUMP), self._only)
             for passed in put(rdb, wire, skip, libraries=not self._only):
-                yield Advance(passed.size, marks.after(passed.keys))
+                found = passed.keys
+                yield Advance(passed.size, marks.after(found))
+        if self._only and not found:
+            self._changed = changed
+            raise self._no_key()
 
     def _settle(self, _mark: str) -> Iterator[Advance]:
         """Its own log is rewritten after a full load; until then a crash would bring the old data back."""

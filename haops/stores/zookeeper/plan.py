@@ -114,11 +114,12 @@ def replace(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
     others must be up, so that what it forgot is with one that would win.
 
     Raises:
-        NotPlannable: It leads, or another server is not up.
+        NotPlannable: It leads, another server is not up, or none is there to copy from.
     """
     name = intent.node or ""
     if not name:
         raise NotPlannable("replace needs a node", hint=f"see: haops status {cluster.name}")
+    rebuild.check_copies(cluster, snapshot)
     leader = _one_leader(snapshot)
     if leader.name == name:
         raise NotPlannable(
@@ -132,8 +133,8 @@ def replace(cluster: Cluster, snapshot: Snapshot, intent: Intent) -> Plan:
         source=name,
         target=None,
         steps=rebuild.steps(name, f"wait until {name} has a snapshot from {leader.name} and is in sync"),
-        risk=f"the disk of {name} is removed for good; what was acknowledged is with the others. Until it is in "
-        "sync one more failure may cost the majority",
+        risk=f"{rebuild.waste(snapshot, name)}the disk of {name} is removed for good; what was acknowledged is "
+        "with the others. Until it is in sync one more failure may cost the majority",
     )
 
 

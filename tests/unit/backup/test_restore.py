@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from haops.backup import restore as module
-from haops.backup.restore import NotEmpty, RestoreOrder, look, restore
+from haops.backup.restore import NotEmpty, Outlook, Progress, RestoreOrder, look, refusal, restore
 from haops.cluster.loans import Loan, Loans
 from haops.cluster.snapshot import Verdict
 from haops.cluster.spec import Cluster, StoreName
@@ -70,11 +70,12 @@ class FakeArchive:
 
 @dataclass
 class Server:
-    """The target: what it has, and after how many writes the tool is killed."""
+    """The target: what it has, after how many writes the tool is killed, and whether its restorer tells of them."""
 
     has: dict[str, int] = field(default_factory=dict)
     dies_after: int | None = None
     refuses: bool = False
+    tells: bool = False
     writes: int = 0
     wiped: int = 0
     returned: list[Loan] = field(default_factory=list)
@@ -108,6 +109,20 @@ class FakeRestorer:
             yield Advance(item + 1, str(item + 1))
 
 
+class TellingRestorer(FakeRestorer):
+    """Knows whether it has written anything; removes nothing by itself."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self._written = server.writes
+
+    def wipe(self) -> None:
+        pass
+
+    def unchanged(self) -> bool:
+        return self.server.writes == self._written
+
+
 WHOLE = {f"{stage}/{item}": item for stage in ("one", "two") for item in range(ITEMS)}
 
 
@@ -121,7 +136,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     ) -> Iterator[FakeRestorer]:
         if wish.at or made.refuses:
             raise NotRestorable("no log")
-        yield FakeRestorer(made)
+        yield TellingRestorer(made) if made.tells else FakeRestorer(made)
 
     def give_back(cluster: Cluster, runtime: Runtime, loan: Loan) -> str:
         made.returned.append(loan)
@@ -391,6 +406,12 @@ def test_the_command_that_finishes_it_is_told_whole(haops: Lifecycle, cluster: C
     )
 
 
+@pytest.mark.parametrize(("merge", "options"), [(False, "--resume;"), (True, "--resume and --merge;")])
+def test_the_other_way_out_is_told_as_it_can_be_said(merge: bool, options: str) -> None:
+    words = HalfRestored("b1", "", RestoreWish(merge=merge), "now").words("redis")
+    assert f"with this backup or another, by --wipe in place of {options}" in words
+
+
 def test_heal_leaves_a_running_backup_what_it_has_borrowed(
     haops: Lifecycle, cluster: Cluster, server: Server
 ) -> None:
@@ -452,3 +473,105 @@ def test_a_restore_renews_its_lease_while_it_is_at_work(
 
     restore(haops, cluster, archive, RestoreOrder(report=slowly))
     assert (archive.leases, server.has) == (set(), WHOLE)
+
+
+def test_one_that_fails_before_anything_is_changed_is_no_half_of_a_restore(
+    haops: Lifecycle, cluster: Cluster, server: Server
+) -> None:
+    archive = FakeArchive()
+    server.tells, server.dies_after, server.has = True, 0, {"theirs": 1}
+    with pytest.raises(KeyboardInterrupt):
+        restore(haops, cluster, archive, RestoreOrder(wipe=True))
+    assert (half(haops, cluster), archive.leases, server.has) == (None, set(), {"theirs": 1})
+    assert haops.observe(cluster).reasons == ()
+    (record,) = Journal(haops.state.cluster_dir("redis")).read()
+    assert (record.outcome, record.note) == (Outcome.FAILED, "interrupted")
+
+
+def test_one_that_fails_before_anything_is_changed_says_so(
+    haops: Lifecycle, cluster: Cluster, server: Server
+) -> None:
+    def broken(progress: Progress) -> None:
+        raise RestoreFailed("a chunk is damaged")
+
+    server.tells = True
+    with pytest.raises(RestoreFailed) as caught:
+        restore(haops, cluster, FakeArchive(), RestoreOrder(report=broken))
+    assert caught.value.__notes__ == ["nothing was changed: redis holds what it held before"]
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_one_that_changes_nothing_leaves_what_an_earlier_one_left_half_restored(
+    haops: Lifecycle, cluster: Cluster, server: Server, same: bool
+) -> None:
+    first = FakeArchive()
+    server.dies_after = 3
+    with pytest.raises(KeyboardInterrupt):
+        restore(haops, cluster, first, RestoreOrder())
+    before, leases = half(haops, cluster), set(first.leases)
+    server.tells = True
+    second = first if same else FakeArchive(id="20250102T030406Z-redis", leases=first.leases)
+    with pytest.raises(KeyboardInterrupt):
+        restore(haops, cluster, second, RestoreOrder(wipe=True))
+    assert (half(haops, cluster), first.leases) == (before, leases)
+    server.dies_after = None
+    restore(haops, cluster, first, RestoreOrder(resume=True))
+    assert (server.has, first.leases) == (WHOLE, set())
+
+
+def test_one_that_changes_nothing_leaves_the_mark_where_the_earlier_one_cannot_be_read(
+    haops: Lifecycle, cluster: Cluster, server: Server
+) -> None:
+    (haops.state.cluster_dir("redis") / "restore.json").write_text("{")
+    server.tells, server.dies_after = True, 0
+    with pytest.raises(KeyboardInterrupt):
+        restore(haops, cluster, FakeArchive(), RestoreOrder(wipe=True))
+    assert RestoreFile(haops.state.cluster_dir("redis")).there
+
+
+def test_one_that_has_begun_to_write_stays_marked_and_names_both_ways_out(
+    haops: Lifecycle, cluster: Cluster, server: Server
+) -> None:
+    def broken(progress: Progress) -> None:
+        if progress.done == 3:
+            raise RestoreFailed("a chunk is damaged")
+
+    server.tells = True
+    with pytest.raises(RestoreFailed) as caught:
+        restore(haops, cluster, FakeArchive(), RestoreOrder(report=broken))
+    kept = half(haops, cluster)
+    assert kept is not None
+    assert caught.value.__notes__ == [kept.words("redis")]
+    assert haops.observe(cluster).reasons == (kept.words("redis"),)
+    assert "with this backup or another, by --wipe" in kept.words("redis")
+    assert "--resume" in kept.words("redis")
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        RestoreOrder(),
+        RestoreOrder(wipe=True),
+        RestoreOrder(RestoreWish(merge=True)),
+        RestoreOrder(resume=True),
+        RestoreOrder(RestoreWish(only="k"), resume=True),
+    ],
+)
+@pytest.mark.parametrize("earlier", [False, True])
+def test_what_a_restore_is_refused_with_is_told_without_it(
+    haops: Lifecycle, cluster: Cluster, server: Server, order: RestoreOrder, earlier: bool
+) -> None:
+    archive = FakeArchive()
+    if earlier:
+        server.dies_after = 3
+        with pytest.raises(KeyboardInterrupt):
+            restore(haops, cluster, archive, RestoreOrder())
+        server.dies_after = None
+    server.has["theirs"] = 1
+    foretold = refusal(haops, cluster, archive, order, Outlook(("1 keys",), ()))
+    came: BadInput | Busy | None = None
+    try:
+        restore(haops, cluster, archive, order)
+    except (BadInput, Busy) as error:
+        came = error
+    assert (type(foretold), getattr(foretold, "message", "")) == (type(came), getattr(came, "message", ""))

@@ -197,6 +197,15 @@ def test_status_ends_with_5_where_a_cluster_is_not_healthy(
         assert f"{verdict} other: it is late" in ended.out
 
 
+def test_a_command_to_be_copied_stands_in_one_line_of_status(
+    run: Run, standing: Callable[..., None], fake: Lifecycle
+) -> None:
+    standing("redis", Verdict.DEGRADED)
+    half = HalfRestored("b1", "/" + "folder/" * 40, RestoreWish(), "now", stage="fill")
+    RestoreFile(fake.state.cluster_dir("redis")).write(half)
+    assert f"finish it: {half.command('redis')}\n" in run("status").out
+
+
 def test_a_table_has_a_line_a_node(run: Run, standing: Callable[..., None]) -> None:
     standing("a")
     out = run("status").out

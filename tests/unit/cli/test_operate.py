@@ -429,3 +429,35 @@ def test_after_an_operation_was_cut_off_the_way_is_heal(
     assert ended.code == 5
     assert "was cut off at its step pause" in " ".join(ended.out.split())
     assert hand.did == []
+
+
+# ---- recover
+
+
+@pytest.fixture
+def recovering(ops: Operations, redis: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`haops recover` works on the same set, and compares nothing afterwards."""
+    monkeypatch.setattr("haops.cli.restore.operations", lambda: ops)
+    monkeypatch.setattr("haops.cli.restore._compared", lambda *_: ())
+
+
+def test_a_recovery_can_be_looked_at_first(run: Run, recovering: None, hand: Hand) -> None:
+    refused = run("recover", "redis", "redis-2")
+    assert refused.code == BadInput.exit_code
+    assert "recover changes a standing cluster" in refused.err
+    assert "--dry-run" in refused.err
+    ended = run("recover", "redis", "redis-2", "--dry-run")
+    assert (ended.code, hand.did) == (0, [])
+    assert ended.out.startswith("recover of redis: redis-2")
+    assert "risk: redis-2 is healthy" in ended.out
+    document = json.loads(run("recover", "redis", "redis-2", "--dry-run", "-o", "json").out)
+    assert [step["verb"] for step in document["steps"]] == ["forget", "lay-out", "await"]
+    assert hand.did == []
+
+
+def test_a_recovery_is_journalled_as_one(
+    run: Run, recovering: None, hand: Hand, ops: Operations, redis: Cluster
+) -> None:
+    assert run("recover", "redis", "redis-2", "--yes", "--reason", "no disk").code == 0
+    assert hand.did == ["forget", "lay-out", "await"]
+    assert [record.reason for record in ops.journal(redis).read()] == ["recover: no disk"]

@@ -11,13 +11,15 @@ import pytest
 from haops.backup.restore import Outlook, Restored, RestoreOrder, StageDone
 from haops.cli import restore as module
 from haops.control.execute import Operations
+from haops.control.half_restored import HalfRestored, RestoreFile
 from haops.control.lifecycle import Lifecycle
-from haops.errors import BadInput
+from haops.errors import EXIT_INTERRUPTED, BadInput, Busy
 from haops.stores.backup import RestoreWish, Stage
 
 from ...fakes import make_cluster
 from .conftest import Run
 
+HALF = HalfRestored("b1", "/r", RestoreWish("k"), "now", stage="load")
 STAGE = Stage("load", "loads [it]", 10, "keys")
 
 
@@ -85,6 +87,52 @@ def test_a_dry_run_tells_and_does_nothing(run: Run, asked: list[RestoreOrder]) -
     assert document["in_the_way"] == ["2 keys"]
     assert document["stages"][0]["name"] == "load"
     assert asked == []
+
+
+def test_a_dry_run_ends_as_the_restore_would(run: Run, asked: list[RestoreOrder]) -> None:
+    command = ("restore", "b1", "--to", "redis", "--dry-run")
+    ended = run(*command, "--only", "user 1:", "--at", "2026-01-31T13:00:00+01:00")
+    assert ended.code == BadInput.exit_code
+    assert "refused as it stands: say --wipe or --merge" in ended.out
+    assert "restore of b1 to redis --only 'user 1:' --at 2026-01-31T12:00:00+00:00\n" in ended.out
+    refused = run(*command, "-o", "json")
+    assert refused.code == BadInput.exit_code
+    assert "not empty" in json.loads(refused.out)["refused"]
+    wiping = run(*command, "--wipe")
+    assert wiping.code == 0
+    assert "what is in the way is removed: --wipe" in wiping.out
+    assert "refused" not in wiping.out
+    merging = run(*command, "--merge", "-o", "json")
+    assert merging.code == 0
+    assert json.loads(merging.out)["refused"] is None
+
+
+def test_a_dry_run_tells_of_a_restore_that_was_cut_off(
+    run: Run, asked: list[RestoreOrder], fake: Lifecycle
+) -> None:
+    RestoreFile(fake.state.cluster_dir("redis")).write(HALF)
+    ended = run("restore", "b1", "--to", "redis", "--dry-run")
+    assert ended.code == Busy.exit_code
+    assert "refused as it stands: a restore of b1 was cut off here; go on with it: --resume" in ended.out
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_interrupted_restore_says_what_goes_on_with_it(
+    run: Run, asked: list[RestoreOrder], fake: Lifecycle, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    def interrupted(*_: object) -> Restored:
+        if begun:
+            RestoreFile(fake.state.cluster_dir("redis")).write(HALF)
+        stop = KeyboardInterrupt()
+        stop.add_note("and something could not be given back")
+        raise stop
+
+    monkeypatch.setattr("haops.backup.restore.restore", interrupted)
+    ended = run("restore", "b1", "--to", "redis")
+    assert ended.code == EXIT_INTERRUPTED
+    way = "go on with: haops restore b1 --to redis --resume --repo /r --only k"
+    assert f"haops: interrupted; {way if begun else 'nothing is left half restored'}\n" in ended.err
+    assert "could not be given back" in ended.err
 
 
 def test_yes_wipes_without_a_question(run: Run, asked: list[RestoreOrder]) -> None:

@@ -80,6 +80,31 @@ def test_what_nobody_else_has_is_never_forgotten(
     assert caught.value.hint
 
 
+def cassandra(**changed: dict[str, object]) -> tuple[Cluster, Snapshot]:
+    return _snapshot(make_cluster("cassandra"), Role.MEMBER, Role.MEMBER, changed)
+
+
+@pytest.mark.parametrize("made", [redis, zookeeper, cassandra])
+def test_where_no_copy_is_left_it_says_how_to_restore(made: Callable[..., tuple[Cluster, Snapshot]]) -> None:
+    cluster, snapshot = made(**dict.fromkeys(("1", "2", "3"), GONE))
+    with pytest.raises(NotPlannable, match="no copy is left") as caught:
+        plan((cluster, snapshot), cluster.servers[1].name)
+    hint = caught.value.hint or ""
+    assert hint.startswith(f"haops up {cluster.name}, then")
+    assert hint.endswith(f"haops restore BACKUP --to {cluster.name}")
+
+
+@pytest.mark.parametrize("made", [redis, zookeeper])
+def test_a_plan_says_that_a_healthy_nodes_copy_is_thrown_away(
+    made: Callable[..., tuple[Cluster, Snapshot]],
+) -> None:
+    name = made()[0].servers[1].name
+    assert plan(made(), name).risk.startswith(
+        f"{name} is healthy: its copy, which is whole, is thrown away; "
+    )
+    assert "healthy" not in plan(made(**{"2": GONE}), name).risk
+
+
 def tools(runtime: FakeRuntime, laid_out: list[Cluster]) -> Tools:
     return Tools(runtime=runtime, lay_out=laid_out.append, forget_disk=runtime.forget_disk)
 

@@ -310,3 +310,67 @@ def test_a_replica_that_refuses_to_be_copied_anew_is_told_in_its_own_words() -> 
     server.says |= {"EXEC": lambda _: ["OK"], "REPLICAOF": lambda _: Exception("NOPERM no")}
     with pytest.raises(CompareFailed, match="NOPERM"):
         copied_anew(server)
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_a_prefix_that_no_key_has_is_refused_and_nothing_was_changed(
+    opened: Open, server: FakeServer, merge: bool
+) -> None:
+    restorer = opened(only="nosuch:", merge=merge)
+    with pytest.raises(NotRestorable, match="no key begins with 'nosuch:'"):
+        list(restorer.perform(restorer.stages()[0], ""))
+    assert restorer.unchanged()
+    assert not server.told("SET")
+
+
+def test_no_key_is_removed_for_a_prefix_that_no_key_of_the_backup_has(
+    opened: Open, server: FakeServer
+) -> None:
+    restorer = opened(only="k:*")
+    with pytest.raises(NotRestorable, match="no key begins with") as caught:
+        restorer.wipe()
+    assert "no glob" in (caught.value.hint or "")
+    assert restorer.unchanged()
+    assert not server.told("SCAN")
+
+
+def test_keys_that_have_the_prefix_are_put_though_none_is_new(opened: Open, server: FakeServer) -> None:
+    restorer = opened(only="k:")
+    list(restorer.perform(restorer.stages()[0], mark_of(RUN, 6)))
+    assert not server.told("SET")
+    assert not restorer.unchanged()
+
+
+class Fills:
+    """Takes a dump, block by block."""
+
+    def snapshot(self, size: int, blocks: Iterator[bytes]) -> Iterator[int]:
+        sent = 0
+        for block in blocks:
+            sent += len(block)
+            yield sent
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_server_keeps_what_it_has_until_the_last_byte_of_a_dump(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    def read(self: Saved, name: str, start: int = 0) -> Iterator[bytes]:
+        yield RDB[:-1]
+        if damaged:
+            raise RestoreFailed("a chunk is damaged")
+        yield RDB[-1:]
+
+    monkeypatch.setattr(Saved, "read", read)
+    monkeypatch.setattr(restore_module, "_await_loaded", lambda *_: None)
+    restorer = opened()
+    assert restorer.unchanged()
+    fed = restorer._feed(Fills(), None)  # type: ignore[arg-type]
+    assert next(fed).done == len(RDB) - 1
+    assert restorer.unchanged()
+    if damaged:
+        with pytest.raises(RestoreFailed, match="damaged"):
+            next(fed)
+    else:
+        next(fed)
+    assert restorer.unchanged() == damaged
