@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +14,13 @@ import typer
 from haops.cli import output as shapes
 from haops.cli.context import cluster_names, lifecycle
 from haops.cli.output import Output, OutputOption
-from haops.errors import EXIT_UNKNOWN, BadInput, HaopsError
+from haops.errors import EXIT_UNKNOWN, BadInput, HaopsError, Interrupted
 from haops.timing import parse_duration
 
 if TYPE_CHECKING:
+    from haops.cli.transfer import KeysDisplay
     from haops.cluster.spec import Cluster
+    from haops.compare.journal import Work
     from haops.compare.repair import Repaired, RepairOrder, Truth
     from haops.compare.rounds import Comparison, Manner
     from haops.compare.sides import Named, Shelf
@@ -67,8 +70,9 @@ def register(app: typer.Typer) -> None:
     )(compare)
     app.command(
         "repair",
-        epilog="Examples: haops repair old new --truth A --dry-run | haops repair backup:latest redis "
-        "--truth A --yes | haops repair redis --replicas --yes",
+        epilog="Exit codes: as compare's, of how they compare afterwards; 130 interrupted. Examples: haops repair "
+        "old new --truth A --dry-run | haops repair backup:latest redis --truth A --yes | "
+        "haops repair redis --replicas --yes",
     )(repair)
 
 
@@ -100,6 +104,7 @@ def compare(
         comparing, pair = _pair(haops, left, right, _shelf(repo, identity))
         with _read(), _opened(haops, comparing, pair, only) as sides:
             found = (compare_pair(*sides, manner),)
+        _check_found(found[0], only, comparing)
     compare_output.show(found, comparing.show, output)
     raise typer.Exit(compare_output.exit_code(found))
 
@@ -116,6 +121,7 @@ def repair(
         bool, typer.Option("--dry-run", help="Print what would be written and deleted; change nothing.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "asked for at the prompt",
     rounds: RoundsOption = 3,
     pause: PauseOption = "1s",
     limit: LimitOption = 10_000,
@@ -129,7 +135,7 @@ def repair(
             "repair changes a standing cluster and there is no terminal to ask at",
             hint="say --yes, or look first with --dry-run",
         )
-    sure = _Sure(dry_run, yes, output)
+    sure = _Sure(dry_run, yes, reason, output)
     if replicas:
         _repair_copies(haops, left, truth, manner, sure)
     else:
@@ -139,10 +145,10 @@ def repair(
 
 
 class _Sure:
-    """How far the operator wants to go."""
+    """How far the operator wants to go, and why."""
 
-    def __init__(self, dry_run: bool, yes: bool, output: Output) -> None:
-        self.dry_run, self.yes, self.output = dry_run, yes, output
+    def __init__(self, dry_run: bool, yes: bool, reason: str, output: Output) -> None:
+        self.dry_run, self.yes, self.reason, self.output = dry_run, yes, reason, output
 
     def ask(self) -> None:
         if not self.yes and not typer.confirm("Go on?", err=True):
@@ -157,39 +163,66 @@ def _repair_pair(
     sure: _Sure,
 ) -> None:
     from haops.cli import compare_output
-    from haops.compare.repair import RepairOrder, Truth, plan
+    from haops.compare.journal import Work
+    from haops.compare.repair import PASS, RepairOrder, Truth, plan
     from haops.compare.rounds import compare as compare_pair
 
     (pair, only), (truth, manner) = what, how
     target = pair[1 if truth is Truth.LEFT else 0].cluster
     if target is None:
         raise BadInput("a backup cannot be changed: it can only be the truth")
+    # What is listed is for people; each pass of a repair reads both sides anew, however many keys it deals with.
+    working = manner if sure.dry_run else replace(manner, limit=max(manner.limit, PASS))
     with _locked(haops, target, sure):
         with _read(), _opened(haops, comparing, pair, only) as sides:
-            found = compare_pair(*sides, manner)
-        wanted = plan(found, truth)
+            found = compare_pair(*sides, working)
+        _check_found(found, only, comparing)
+        wanted = plan(found, truth, comparing.barred)
         if sure.dry_run or not wanted.keys:
             compare_output.show_plan(wanted, found, comparing.show, sure.output)
             raise typer.Exit(0 if sure.dry_run and not found.trouble else compare_output.exit_code([found]))
         if not sure.yes:
             compare_output.show_plan(wanted, found, comparing.show, Output.TABLE)
         sure.ask()
-        order = RepairOrder(
-            comparing, lambda: _opened(haops, comparing, pair, only), truth, manner, compare_output.Progress()
-        )
-        done = _carried_out(order, found)
-    compare_output.show_repaired(done, comparing.show, sure.output)
+        order = RepairOrder(comparing, lambda: _opened(haops, comparing, pair, only), truth, working)
+        where = f" under {only}" if only else ""
+        text = f"make {wanted.target} like {wanted.truth}{where}"
+        risk = f"what {wanted.target} alone has{where} is deleted"
+        work = Work(target, wanted.truth, text, risk, sure.reason)
+        done = _carried_out(haops, work, order, found)
+    compare_output.show_repaired(done, comparing.show, sure.output, manner.limit)
     raise typer.Exit(compare_output.exit_code([done.after]))
 
 
-def _carried_out(order: RepairOrder, found: Comparison) -> Repaired:
+def _carried_out(haops: Lifecycle, work: Work, order: RepairOrder, found: Comparison) -> Repaired:
+    from haops.cli.transfer import KeysDisplay
+    from haops.compare.journal import journaled
+    from haops.compare.repair import Tally
     from haops.compare.repair import repair as carry_out
 
-    return carry_out(order, found)
+    with KeysDisplay(shapes.err()) as display, _interruptible(display), journaled(haops, work) as note:
+
+        def hear(tally: Tally, of: int) -> None:
+            note.words = str(tally)
+            display.step(tally, of)
+
+        done = carry_out(replace(order, hear=hear), found)
+        note.words = f"{done.tally}; compared again: {done.after.verdict}"
+    return done
+
+
+@contextmanager
+def _interruptible(display: KeysDisplay) -> Iterator[None]:
+    """Ctrl-C with how far it is. Raises Interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"interrupted: {display.done:,} keys are done; the same command goes on") from stop
 
 
 def _repair_copies(haops: Lifecycle, name: str, truth: str | None, manner: Manner, sure: _Sure) -> None:
     from haops.cli import compare_output
+    from haops.compare.journal import Work, journaled
     from haops.compare.repair import repair_replicas, wrong_copies
 
     comparing, cluster = _copies_of(haops, name)
@@ -207,7 +240,10 @@ def _repair_copies(haops: Lifecycle, name: str, truth: str | None, manner: Manne
         if sure.dry_run:
             return
         sure.ask()
-        after = repair_replicas(comparing, cluster, haops.runtime, manner, nodes)
+        work = Work(cluster, nodes[0], words, "what only a wrong copy has may be lost", sure.reason)
+        with journaled(haops, work) as note:
+            after = repair_replicas(comparing, cluster, haops.runtime, manner, nodes)
+            note.words = f"compared again: {', '.join(f'{c.right} {c.verdict}' for c in after)}"
     compare_output.show(after, comparing.show, sure.output)
     raise typer.Exit(compare_output.exit_code(after))
 
@@ -313,6 +349,16 @@ def _check_words(right: str | None, replicas: bool, only: str | None) -> None:
         raise BadInput("say what to compare with", hint="another cluster, backup:latest, or --replicas")
     if replicas and only is not None:
         raise BadInput("--only is for two sides; copies are compared as a whole")
+
+
+def _check_found(found: Comparison, only: str | None, comparing: Comparing) -> None:
+    """A part that neither side has is a slip of the pen, and no proof that they are equal."""
+    if only is None or found.trouble or found.records_left or found.records_right:
+        return
+    raise BadInput(
+        f"neither {found.left} nor {found.right} has {comparing.picks} {only}",
+        hint="--only is taken as it stands: no pattern, no glob",
+    )
 
 
 def _truth(word: str | None) -> Truth:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -12,7 +11,7 @@ import typer
 from haops.cli import output as shapes
 from haops.cli.output import Output
 from haops.compare.differences import Difference
-from haops.compare.repair import Repaired, RepairPlan, kinds_of
+from haops.compare.repair import Kept, Repaired, RepairPlan, kinds_of
 from haops.compare.rounds import Comparison, Verdict
 from haops.errors import EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN
 
@@ -24,6 +23,8 @@ Show = Callable[[bytes], str]
 # Lines of a table; `-o wide` has all, and JSON and names too.
 _ROWS: Final = 50
 _PREVIEW: Final = 40
+# Keys named in a line.
+_NAMED: Final = 5
 
 
 def exit_code(found: Sequence[Comparison]) -> int:
@@ -173,6 +174,7 @@ def show_plan(plan: RepairPlan, found: Comparison, key: Show, output: Output) ->
         if len(plan.keys) > most:
             shapes.out().print(f"... and {len(plan.keys) - most:,} more: -o wide", markup=False)
     shapes.out().print(_plan_words(plan), markup=False, soft_wrap=True)
+    _print_kept(plan.kept, key)
     shapes.out().print(summary(found), markup=False, soft_wrap=True)
 
 
@@ -191,11 +193,31 @@ def _plan(plan: RepairPlan, key: Show) -> dict[str, Any]:
         "write": [key(name) for name in plan.write],
         "delete": [key(name) for name in plan.delete],
         "unlisted": plan.unlisted,
+        "cannot": _kept(plan.kept, key),
     }
 
 
-def show_repaired(done: Repaired, key: Show, output: Output) -> None:
-    """Print what a repair did, and how the sides compare now."""
+def _kept(kept: Sequence[Kept], key: Show) -> list[dict[str, str]]:
+    return [{"key": key(one.key), "why": one.why} for one in kept]
+
+
+def _print_kept(kept: Sequence[Kept], key: Show) -> None:
+    """One line a reason."""
+    for why in dict.fromkeys(one.why for one in kept):
+        names = [key(one.key) for one in kept if one.why == why]
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        keys = "key" if len(names) == 1 else "keys"
+        words = f"{len(names):,} {keys} cannot be made equal, for {why}: {', '.join(names[:_NAMED])}{more}"
+        shapes.out().print(words, markup=False, soft_wrap=True)
+
+
+def show_repaired(done: Repaired, key: Show, output: Output, limit: int) -> None:
+    """Print what a repair did, and how the sides compare now.
+
+    Args:
+        limit: Differences to list; the repair itself may know of more.
+    """
+    after = _cut(done.after, limit)
     if output in (Output.JSON, Output.YAML):
         plan = done.plans[0]
         fields = {
@@ -203,21 +225,19 @@ def show_repaired(done: Repaired, key: Show, output: Output) -> None:
             "target": plan.target,
             "passes": len(done.plans),
             "repaired": done.done,
+            "written": done.tally.written,
+            "deleted": done.tally.deleted,
+            "cannot": _kept(done.kept[:limit], key),
         }
-        shapes.emit({"version": shapes.FORMAT, **fields, "after": document(done.after, key)}, output)
+        shapes.emit({"version": shapes.FORMAT, **fields, "after": document(after, key)}, output)
         return
-    shapes.err().print(f"{done.done:,} keys repaired; compared again:", markup=False)
-    show([done.after], key, output)
+    shapes.err().print(f"{done.done:,} keys repaired: {done.tally}; compared again:", markup=False)
+    show([after], key, output)
+    if output is not Output.NAME:
+        _print_kept(done.kept, key)
 
 
-class Progress:
-    """Tells stderr how many keys are done, once a second at most."""
-
-    def __init__(self) -> None:
-        self._next = time.monotonic() + 1
-
-    def __call__(self, done: int, of: int) -> None:
-        """Take how many are done, and of how many."""
-        if time.monotonic() >= self._next and sys.stderr.isatty():
-            self._next = time.monotonic() + 1
-            shapes.err().print(f"{done:,} of {of:,} keys", markup=False)
+def _cut(comparison: Comparison, limit: int) -> Comparison:
+    shown = comparison.differences[:limit]
+    more = len(comparison.differences) - len(shown)
+    return replace(comparison, differences=shown, unlisted=comparison.unlisted + more)

@@ -14,6 +14,7 @@ from haops.cli.output import plain
 
 if TYPE_CHECKING:
     from haops.backup.restore import Progress
+    from haops.compare.repair import Tally
 
 # The log of an hour-long backup stays readable at one line in two seconds.
 _LINE_S: Final = 2.0
@@ -88,6 +89,23 @@ class StageDisplay(Display):
         now = time.monotonic()
         began_s, before = self._began.setdefault(progress.stage.name, (now, progress.done))
         self.show(stage_words(progress, now - began_s, before), progress.done, progress.stage.total)
+
+
+class KeysDisplay(Display):
+    """A repair's keys; it remembers how many are done."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.done = 0
+
+    def __enter__(self) -> KeysDisplay:
+        super().__enter__()
+        return self
+
+    def step(self, tally: Tally, of: int) -> None:
+        """Take a step forward."""
+        self.done = tally.done
+        self.show(f"{tally.done:,} of {of:,} keys: {tally}", tally.done, of)
 
 
 def size_words(size: float) -> str:

@@ -40,7 +40,8 @@ class Difference:
 def aspects(left: Record | None, right: Record | None) -> tuple[Kind, ...]:
     """In what two records differ; empty if they are equal. Previews do not count."""
     if left is None or right is None:
-        if left is right:
+        one = left or right
+        if one is None or one.perhaps:
             return ()
         return (Kind.MISSING,) if right is None else (Kind.EXTRA,)
     pairs = (

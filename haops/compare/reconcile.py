@@ -40,7 +40,7 @@ class Found:
     Args:
         differences: Keys whose records differed when they were looked at, `limit` at most.
         agreed: Keys whose digests differed, but whose records were equal when they were looked
-            at; each with a number that is the same as long as the records are, None where there were none.
+            at; each with a number that is the same as long as the records are, None where they tell nothing.
         lapsed: Keys that differ only because their time is over.
         elusive: Buckets that differed, and did not when their digests were asked for.
         unlisted: At least so many more keys differ.
@@ -218,4 +218,6 @@ def _judge(found: Found, key: bytes, records: tuple[Record | None, Record | None
     elif aspects(*records):
         found.lapsed += 1
     else:
-        found.agreed[key] = hash(records) if any(records) else None
+        # Digests know of no `perhaps`: they may differ for ever.
+        told = any(records) and not any(r and r.perhaps for r in records)
+        found.agreed[key] = hash(records) if told else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -12,10 +12,12 @@ from haops.cluster.spec import Cluster
 from haops.compare.differences import Difference, Kind
 from haops.compare.rounds import Comparison, Manner, Verdict, compare, compare_all
 from haops.runtime.port import Runtime
-from haops.stores.compare import Comparing, Side
+from haops.stores.compare import Comparing, Record, Side, never_barred
 
 # Keys given to the store in one go: it reads some backups from end to end for them.
 BATCH: Final = 10_000
+# Differences that a pass deals with: each reads both sides anew. About 100 MB of records.
+PASS: Final = 100_000
 # Passes over more differences than one comparison lists.
 _PASSES: Final = 1000
 
@@ -28,6 +30,14 @@ class Truth(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """A key that differs and stays as it is, and why nothing makes it equal."""
+
+    key: bytes
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class RepairPlan:
     """What will be written and deleted on the target so that it is like the truth.
 
@@ -35,6 +45,7 @@ class RepairPlan:
         truth: The label of the side that is right.
         target: The label of the side that is changed.
         unlisted: At least so many more keys differ; they come in later passes.
+        kept: What cannot be made equal.
     """
 
     truth: str
@@ -42,6 +53,7 @@ class RepairPlan:
     write: tuple[bytes, ...]
     delete: tuple[bytes, ...]
     unlisted: int = 0
+    kept: tuple[Kept, ...] = ()
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -50,18 +62,40 @@ class RepairPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """Keys that were written and deleted on the target so far."""
+
+    written: int = 0
+    deleted: int = 0
+
+    @property
+    def done(self) -> int:
+        """All of them."""
+        return self.written + self.deleted
+
+    def __str__(self) -> str:
+        return f"{self.written:,} written, {self.deleted:,} deleted"
+
+
+@dataclass(frozen=True, slots=True)
 class Repaired:
     """What a repair did.
 
     Args:
         plans: One a pass; the first is what the dry run shows.
-        done: Keys that were made equal.
         after: How the sides compare now.
+        kept: What differs now and cannot be made equal.
     """
 
     plans: tuple[RepairPlan, ...]
-    done: int
+    tally: Tally
     after: Comparison
+    kept: tuple[Kept, ...] = ()
+
+    @property
+    def done(self) -> int:
+        """Keys that were written or deleted."""
+        return self.tally.done
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +106,42 @@ class RepairOrder:
         comparing: The store's way to write.
         open_sides: Opens both sides anew, the left one first: a side may keep what it once read.
         truth: Which of them is right.
-        hear: Is told how many keys are done, and of how many.
+        manner: How to compare after each pass; `limit` is how many keys one deals with.
+        hear: Is told what is done, and how many keys that will be in the end, or more.
     """
 
     comparing: Comparing
     open_sides: Callable[[], AbstractContextManager[tuple[Side, Side]]]
     truth: Truth
     manner: Manner
-    hear: Callable[[int, int], None] = field(default=lambda _done, _of: None)
+    hear: Callable[[Tally, int], None] = field(default=lambda _tally, _of: None)
 
 
-def plan(comparison: Comparison, truth: Truth) -> RepairPlan:
+def plan(
+    comparison: Comparison,
+    truth: Truth,
+    barred: Callable[[Record | None, Record | None], str] = never_barred,
+) -> RepairPlan:
     """What would be done; keys that are still moving are left alone.
 
     A path comes before its children where it is written, and after them where it is deleted.
+
+    Args:
+        barred: The store's word on what cannot be made equal.
     """
     absent = Kind.EXTRA if truth is Truth.LEFT else Kind.MISSING
-    delete = tuple(sorted((d.key for d in comparison.differences if absent in d.kinds), reverse=True))
-    write = tuple(sorted(d.key for d in comparison.differences if absent not in d.kinds))
+    kept, due = [], []
+    for found in comparison.differences:
+        sides = (found.left, found.right)
+        if why := barred(*(sides if truth is Truth.LEFT else sides[::-1])):
+            kept.append(Kept(found.key, why))
+        else:
+            due.append(found)
+    delete = tuple(sorted((d.key for d in due if absent in d.kinds), reverse=True))
+    write = tuple(sorted(d.key for d in due if absent not in d.kinds))
     names = (comparison.left, comparison.right)
     right, target = names if truth is Truth.LEFT else names[::-1]
-    return RepairPlan(right, target, write, delete, comparison.unlisted)
+    return RepairPlan(right, target, write, delete, comparison.unlisted, tuple(kept))
 
 
 def repair(order: RepairOrder, comparison: Comparison) -> Repaired:
@@ -102,31 +151,45 @@ def repair(order: RepairOrder, comparison: Comparison) -> Repaired:
         HaopsError: A server refused; what was done so far stays, and the repair may be repeated.
     """
     plans: list[RepairPlan] = []
-    done = 0
-    for _ in range(_PASSES):
-        if comparison.verdict is not Verdict.DIFFERENT:
-            break
-        plans.append(plan(comparison, order.truth))
-        done += _carry_out(order, plans[-1].keys)
+    tally = Tally()
+    wanted = plan(comparison, order.truth, order.comparing.barred)
+    while wanted.keys and len(plans) < _PASSES:
+        plans.append(wanted)
+        tally = _carry_out(order, wanted, tally)
         with order.open_sides() as sides:
             comparison = compare(*sides, order.manner)
-        # A key that differs again although it was just written will do so after one more pass, too.
-        again = {d.key for d in comparison.differences}.intersection(plans[-1].keys)
-        if again or not plans[-1].unlisted:
+        wanted = plan(comparison, order.truth, order.comparing.barred)
+        stayed = len(set(wanted.delete).intersection(plans[-1].delete))
+        tally = replace(tally, deleted=max(0, tally.deleted - stayed))
+        # A pass that made nothing equal would do as little again. After one that did, what had to stay is tried
+        # again: it may go once what was below it is gone.
+        if not plans[-1].unlisted or set(wanted.keys).issuperset(plans[-1].keys):
             break
-    return Repaired(tuple(plans), done, comparison)
+    return Repaired(tuple(plans), tally, comparison, wanted.kept)
 
 
-def _carry_out(order: RepairOrder, keys: Sequence[bytes]) -> int:
-    done = 0
+def _carry_out(order: RepairOrder, wanted: RepairPlan, before: Tally) -> Tally:
+    tally, of = before, before.done + len(wanted.keys) + wanted.unlisted
     with order.open_sides() as (left, right):
-        truth, target = (left, right) if order.truth is Truth.LEFT else (right, left)
-        for start in range(0, len(keys), BATCH):
-            batch, before = keys[start : start + BATCH], done
-            for finished in order.comparing.mend(truth, target, batch):
-                done = before + finished
-                order.hear(done, len(keys))
-    return done
+        sides = (left, right) if order.truth is Truth.LEFT else (right, left)
+        for done in _mend(order.comparing, sides, wanted.delete):
+            tally = replace(before, deleted=before.deleted + done)
+            order.hear(tally, of)
+        before = tally
+        for done in _mend(order.comparing, sides, wanted.write):
+            tally = replace(before, written=before.written + done)
+            order.hear(tally, of)
+    return tally
+
+
+def _mend(comparing: Comparing, sides: tuple[Side, Side], keys: Sequence[bytes]) -> Iterator[int]:
+    """Yields how many of all these are done."""
+    done = 0
+    for start in range(0, len(keys), BATCH):
+        before = done
+        for finished in comparing.mend(*sides, keys[start : start + BATCH]):
+            done = before + finished
+            yield done
 
 
 def wrong_copies(comparisons: Sequence[Comparison]) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ class Record:
         expires: Unix ms, or empty.
         acl: The access list in words, or empty.
         version: Version or write time, where it must be equal; else empty.
+        perhaps: Nothing under the key would be as right.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Record:
     expires: str = ""
     acl: str = ""
     version: str = ""
+    perhaps: bool = False
 
 
 # What a backup says of a record that was written while it was made: neither state is wrong.
@@ -60,6 +62,11 @@ def readable(raw: bytes) -> str:
     """Others' bytes on one line, for people: nothing in it that a terminal would obey."""
     text = raw.decode("utf-8", errors="backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def never_barred(_wanted: Record | None, _has: Record | None) -> str:
+    """A store that can make any record into any other."""
+    return ""
 
 
 class Side(Protocol):
@@ -110,6 +117,8 @@ class Comparing:
             yields how many are done. The first may be a backup.
         mend_replicas: Makes all copies like the first-named node's, by the store's own means; yields words.
         show: A key for people.
+        barred: Why nothing makes a record (the second) into what it should be (the first); empty if `mend` does.
+        picks: What `only` selects, in words that go before it.
     """
 
     side: Callable[[Cluster, Runtime, str | None], AbstractContextManager[Side]]
@@ -118,3 +127,5 @@ class Comparing:
     mend: Callable[[Side, Side, Sequence[bytes]], Iterator[int]]
     mend_replicas: Callable[[Cluster, Runtime, Sequence[str]], Iterator[str]]
     show: Callable[[bytes], str]
+    barred: Callable[[Record | None, Record | None], str] = never_barred
+    picks: str = "records of"

@@ -15,7 +15,7 @@ from haops.stores.backup import Archive
 from haops.stores.base import first_line
 from haops.stores.cassandra import schema
 from haops.stores.cassandra.connect import TROUBLE
-from haops.stores.cassandra.mend import mend, mend_replicas
+from haops.stores.cassandra.mend import barred, mend, mend_replicas
 from haops.stores.cassandra.placement import members, spans
 from haops.stores.cassandra.reader import NODE_LOCAL, Way, sessions
 from haops.stores.cassandra.ring import answers
@@ -90,5 +90,12 @@ def _broke_off(cluster: Cluster, error: Exception) -> ClusterUnhealthy:
 
 
 COMPARING: Final = Comparing(
-    side=side, of_backup=of_backup, replicas=replicas, mend=mend, mend_replicas=mend_replicas, show=show
+    side=side,
+    of_backup=of_backup,
+    replicas=replicas,
+    mend=mend,
+    mend_replicas=mend_replicas,
+    show=show,
+    barred=barred,
+    picks="rows of",
 )

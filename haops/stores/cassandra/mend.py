@@ -17,8 +17,8 @@ from haops.stores.cassandra.loader import Loader, Removal, Write, in_place_of, n
 from haops.stores.cassandra.nodetool import Nodetool
 from haops.stores.cassandra.rows import ROW, Row, Shape, aged, split_key
 from haops.stores.cassandra.shown import show
-from haops.stores.cassandra.sides import RingSide, RowsSide
-from haops.stores.compare import Side
+from haops.stores.cassandra.sides import COUNTER, RingSide, RowsSide
+from haops.stores.compare import Record, Side
 
 _GROUP: Final = 256
 _REQUEST_S: Final = 30.0
@@ -52,6 +52,12 @@ def mend(first: Side, second: Side, keys: Sequence[bytes]) -> Iterator[int]:
             yield done
     except TROUBLE as error:
         raise ClusterUnhealthy(f"{second.label} broke off the repair", detail=first_line(error)) from error
+
+
+def barred(wanted: Record | None, has: Record | None) -> str:
+    """Why a row stays as it is: a counter is only ever added to, and one that was deleted is not to be used again."""
+    counts = any(record and record.kind == COUNTER for record in (wanted, has))
+    return "a counter cannot be set to a value" if counts else ""
 
 
 def _check(second: RingSide, keys: Sequence[bytes]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +25,7 @@ from haops.stores.cassandra import schema
 from haops.stores.cassandra.connect import TROUBLE
 from haops.stores.cassandra.placement import Span, holder_of, members, pieces, spans
 from haops.stores.cassandra.reader import PIECES, Reader, Way
-from haops.stores.cassandra.rows import ROW, Row, Shape, Walker, aged, joined_key, prefix, split_key
+from haops.stores.cassandra.rows import ROW, Cell, Row, Shape, Walker, aged, joined_key, prefix, split_key
 from haops.stores.cassandra.schema import Only
 from haops.stores.cassandra.shown import shown_cells
 from haops.stores.cassandra.sstables import ROWS, UNTIL
@@ -35,6 +36,8 @@ from haops.stores.gathered import Gathered
 # Three copies are three sides: their digests, the driver and the pages read ahead need the 200 MB.
 _KEYS_IN_MEMORY: Final = 1024 * 1024
 _KINDS: Final = {ROW: "row", "s": "static"}
+# The kind of all rows of a table that counts.
+COUNTER: Final = "counter"
 EXPIRES: Final = "with a TTL"
 _BARE: Final = "its key alone"
 _FOR_EVER: Final = 2**63
@@ -194,11 +197,16 @@ class BackupSide(RowsSide):
     def describe(self, keys: Sequence[bytes]) -> Mapping[bytes, Record | None]:
         """What was there under these keys; of what was written meanwhile files and rows may have different states.
 
-        A row that was deleted meanwhile cannot be told from one that was never there.
+        A row that was deleted meanwhile cannot be told from one that was never there; nor, where all its values are
+        over by now, whether it lives on by its key alone.
         """
         found: dict[bytes, Record | None] = {}
         for key, shape, whole in self.full(keys):
             row = aged(whole, _now_ms()) if whole else None
+            if whole and row is None and whole.kind == ROW:
+                bare = record_of(shape, replace(whole, cells=tuple(Cell(None) for _ in whole.cells)))
+                found[key] = bare and replace(bare, perhaps=True)
+                continue
             found[key] = UNTOLD if row and _newest_us(row) > self._until_us else record_of(shape, row)
         return found
 
@@ -267,4 +275,4 @@ def record_of(shape: Shape | None, row: Row | None) -> Record | None:
         made.update(b"t" if cell.ttl is not None else b"")
     expires = EXPIRES if any(c.ttl is not None for c in row.cells) else ""
     preview = shown_cells(columns, [c.value for c in row.cells]) or _BARE
-    return Record(_KINDS[row.kind], made.hexdigest(length=16), preview, expires)
+    return Record(COUNTER if shape.counts else _KINDS[row.kind], made.hexdigest(length=16), preview, expires)

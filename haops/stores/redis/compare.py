@@ -46,5 +46,11 @@ def replicas(cluster: Cluster, runtime: Runtime) -> Iterator[Sequence[Side]]:
 
 
 COMPARING = Comparing(
-    side=side, of_backup=of_backup, replicas=replicas, mend=mend, mend_replicas=mend_replicas, show=show
+    side=side,
+    of_backup=of_backup,
+    replicas=replicas,
+    mend=mend,
+    mend_replicas=mend_replicas,
+    show=show,
+    picks="keys that begin with",
 )

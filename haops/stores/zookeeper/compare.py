@@ -23,7 +23,7 @@ from haops.stores.compare import Comparing, Record, Side, Survey, readable
 from haops.stores.gathered import Gathered
 from haops.stores.zookeeper.pipeline import Link
 from haops.stores.zookeeper.reading import ensemble, read_nodes, reading, told_as
-from haops.stores.zookeeper.repair import mend, mend_replicas
+from haops.stores.zookeeper.repair import NEXT, barred, mend, mend_replicas
 from haops.stores.zookeeper.restore import TREE, chosen_path, selected
 from haops.stores.zookeeper.tree import ROOT, Acl, Kind, TreeNode, fingerprint, is_system
 
@@ -35,7 +35,7 @@ _RIGHTS: Final = "rwcda"
 
 def as_record(node: TreeNode, *, exact: bool) -> Record:
     """What is compared about a node, for people; `exact` adds what only copies of one ensemble share."""
-    told = "" if node.path == ROOT and not exact else f"next {node.next}"
+    told = "" if node.path == ROOT and not exact else f"{NEXT}{node.next}"
     history = (
         f", zxids {node.created:#x} {node.changed:#x} {node.children:#x}, "
         f"version {node.version}, access list's {node.aversion}"
@@ -227,4 +227,6 @@ COMPARING: Final = Comparing(
     mend=mend,
     mend_replicas=mend_replicas,
     show=_show,
+    barred=barred,
+    picks="nodes at or below",
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final, Protocol, cast
 
 from haops.cluster.spec import Cluster
 from haops.errors import BadInput, DeadlineExceeded
 from haops.runtime.port import Runtime
 from haops.stores.backup import RestoreFailed
-from haops.stores.compare import Side
+from haops.stores.compare import Record, Side
 from haops.stores.zookeeper.pipeline import Link
 from haops.stores.zookeeper.readiness import readiness
 from haops.stores.zookeeper.reading import chunks, ensemble, told_as
@@ -20,6 +21,8 @@ from haops.wait import wait_until
 
 _FAILED: Final = "the ensemble did not take the repair"
 _SLICE: Final = 128
+# Before the next suffix of a node in its record's version.
+NEXT: Final = "next "
 # What a server recovers from: snapshots and epochs in dataDir, transactions in dataLogDir. They go in this order:
 # with a snapshot gone and its log still there a server refuses to start, rather than to start with a part.
 _DISK: Final = ("/data/version-2", "/data/log/version-2")
@@ -77,6 +80,15 @@ def mend(first: Side, second: Side, keys: Sequence[bytes]) -> Iterator[int]:
                 yield done
     except CannotBecome as error:
         raise RestoreFailed(error.message, node=error.node, detail=error.detail, hint=error.hint) from error
+
+
+def barred(wanted: Record | None, has: Record | None) -> str:
+    """Why a node stays as it is: it has all that it should, but its next suffix is past the truth's."""
+    if wanted is None or has is None or replace(wanted, version="") != replace(has, version=""):
+        return ""
+    due, given = (r.version.removeprefix(NEXT) for r in (wanted, has))
+    lower = due.isdecimal() and given.isdecimal() and int(due) < int(given)
+    return "a next sequence number cannot be lowered" if lower else ""
 
 
 def _with_ancestors(keys: frozenset[bytes]) -> frozenset[bytes]:

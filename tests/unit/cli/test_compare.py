@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +13,13 @@ from haops.cli import compare as module
 from haops.cli import main as entry
 from haops.cluster.spec import StoreName
 from haops.compare import sides as opening
+from haops.control.journal import Journal, Outcome
 from haops.control.lifecycle import Lifecycle
 from haops.errors import BadInput, ClusterUnhealthy, HaopsError
-from haops.stores.compare import Side
+from haops.stores.compare import Record, Side
+from haops.stores.plan import Operation
 
-from ...compare_fakes import FakeSide, comparing, text
+from ...compare_fakes import FakeSide, comparing, mend, text
 from ...fakes import make_cluster
 from .conftest import Run
 
@@ -149,6 +151,20 @@ def test_only_is_told_to_the_store(run: Run, bench: Bench) -> None:
     assert "open user:" in bench.old.asked
 
 
+@pytest.mark.parametrize("command", [("compare",), ("repair", "--truth", "A", "--dry-run")])
+def test_a_part_that_neither_side_has_is_a_slip_and_no_success(
+    run: Run, bench: Bench, command: tuple[str, ...]
+) -> None:
+    bench.old.records = bench.new.records = {}
+    bench.store = replace(bench.store, picks="keys that begin with")
+    ended = run(*command, "old", "new", "--only", "usr:")
+    assert (ended.code, "neither old nor new has keys that begin with usr:" in ended.err) == (2, True)
+    assert (ended.out, "no glob" in ended.err) == ("", True)
+    assert run(*command, "old", "new").code == 0, "two clusters that are empty as a whole are equal"
+    bench.new.records = {b"usr:1": text("1")}
+    assert run("compare", "old", "new", "--only", "usr:", *QUICK).code == 1
+
+
 def test_the_copies_of_a_cluster_are_each_compared_with_the_first(run: Run, bench: Bench) -> None:
     bench.copies[2].records = {}
     ended = run("compare", "old", "--replicas", "-o", "yaml", *QUICK)
@@ -252,6 +268,100 @@ def test_repair_makes_the_other_side_equal_and_compares_again(run: Run, bench: B
     assert bench.old.records == bench.new.records == right
     assert "3 keys repaired" in ended.err
     assert "old ↔ new: equal" in ended.out
+
+
+def test_what_was_written_and_deleted_is_told_apart(run: Run, bench: Bench) -> None:
+    changed = {b"b": text("2"), b"c": text("3")}
+    bench.new.records = dict(changed)
+    ended = run("repair", "old", "new", "--truth", "A", "--yes", *QUICK)
+    assert "3 keys repaired: 2 written, 1 deleted" in ended.err
+    bench.new.records = dict(changed)
+    document = json.loads(run("repair", "old", "new", "--truth", "A", "--yes", "-o", "json", *QUICK).out)
+    assert (document["repaired"], document["written"], document["deleted"]) == (3, 2, 1)
+
+
+def test_a_repair_is_in_the_journal_with_its_reason_and_what_came_of_it(
+    run: Run, bench: Bench, fake: Lifecycle
+) -> None:
+    bench.new.records = {b"b": text("2"), b"c": text("3")}
+    run("repair", "old", "new", "--truth", "A", "--dry-run", *QUICK)
+    assert Journal(fake.state.cluster_dir("new")).read() == ()
+    run("repair", "old", "new", "--truth", "A", "--yes", "--reason", "after the split", "--only", "p", *QUICK)
+    (record,) = Journal(fake.state.cluster_dir("new")).read()
+    assert (record.plan.operation, record.reason) == (Operation.REPAIR, "after the split")
+    assert record.plan.steps[0].text == "make new like old under p"
+    assert (record.outcome, record.note) == (Outcome.DONE, "2 written, 1 deleted; compared again: equal")
+    bench.copies[1].records = {}
+    run("repair", "old", "--replicas", "--yes", *QUICK)
+    (record,) = Journal(fake.state.cluster_dir("old")).read()
+    assert (record.reason, record.plan.steps[0].text) == (
+        "asked for at the prompt",
+        "make redis-2 like redis-1",
+    )
+    assert (record.outcome, record.note) == (Outcome.DONE, "compared again: redis-2 equal, redis-3 equal")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told", "note"),
+    [
+        (
+            KeyboardInterrupt(),
+            130,
+            "interrupted: 2 keys are done; the same command goes on",
+            "1 written, 1 deleted; interrupted",
+        ),
+        (HaopsError("READONLY"), 1, "READONLY", "1 written, 1 deleted; READONLY"),
+    ],
+)
+def test_a_repair_that_ends_early_says_how_far_it_is_here_and_in_the_journal(
+    run: Run, bench: Bench, fake: Lifecycle, error: BaseException, code: int, told: str, note: str
+) -> None:
+    def some(truth: Side, target: Side, keys: Sequence[bytes]) -> Iterator[int]:
+        mended = mend(truth, target, keys)
+        yield next(mended)
+        if len(keys) > 1:
+            raise error
+
+    bench.new.records = {b"c": text("3")}
+    bench.store = replace(bench.store, mend=some)
+    ended = run("repair", "old", "new", "--truth", "A", "--yes", *QUICK)
+    assert (ended.code, told in ended.err) == (code, True), ended.err
+    (record,) = Journal(fake.state.cluster_dir("new")).read()
+    assert (record.outcome, record.note) == (Outcome.FAILED, note)
+
+
+def test_the_limit_is_for_what_is_listed_and_not_for_the_work_of_a_pass(run: Run, bench: Bench) -> None:
+    bench.old.records = {b"key%03d" % n: text("1") for n in range(80)}
+    bench.new.records = {}
+    bench.new.before = lambda _: [bench.new.records.pop(b"key%03d" % n, None) for n in range(30)] and None
+    arguments = ("repair", "old", "new", "--truth", "A", "--limit", "10", *QUICK)
+    planned = json.loads(run(*arguments, "--dry-run", "-o", "json").out)
+    assert (len(planned["write"]), planned["unlisted"]) == (10, 70)
+    document = json.loads(run(*arguments, "--yes", "-o", "json").out)
+    assert (document["passes"], document["repaired"]) == (1, 80)
+    assert (len(document["after"]["differences"]), document["after"]["unlisted"]) == (10, 20)
+
+
+def test_what_cannot_be_made_equal_is_told_and_the_rest_is_repaired(run: Run, bench: Bench) -> None:
+    def barred(wanted: Record | None, has: Record | None) -> str:
+        return "what is sealed stays" if has and has.value == "sealed" else ""
+
+    bench.store = replace(bench.store, barred=barred)
+    bench.new.records = {b"[a]": text("sealed")}
+    arguments = ("repair", "old", "new", "--truth", "A", *QUICK)
+    told = "1 key cannot be made equal, for what is sealed stays: [a]"
+    dry = run(*arguments, "--dry-run")
+    assert "2 keys to write, 0 to delete" in dry.out
+    assert (dry.code, told in dry.out) == (0, True)
+    ended = run(*arguments, "--yes")
+    assert (ended.code, told in ended.out) == (1, True)
+    assert "2 keys repaired" in ended.err
+    again = run(*arguments, "--yes", "-o", "json")
+    assert (again.code, json.loads(again.out)["cannot"]) == (
+        1,
+        [{"key": "[a]", "why": "what is sealed stays"}],
+    )
+    assert b"[a]" in bench.new.records
 
 
 def test_a_cluster_is_repaired_from_a_backup(run: Run, bench: Bench) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from haops.compare.differences import Kind, difference
 from haops.compare.repair import (
+    Kept,
     RepairOrder,
+    Tally,
     Truth,
     kinds_of,
     plan,
@@ -106,7 +108,7 @@ def test_keys_go_to_the_store_in_batches_with_progress(monkeypatch: pytest.Monke
     left, right = FakeSide({b"%d" % n: text("1") for n in range(205)}), FakeSide({})
     heard: list[tuple[int, int]] = []
     order = replace(
-        order_for(left, right, Truth.LEFT, 10_000), hear=lambda done, of: heard.append((done, of))
+        order_for(left, right, Truth.LEFT, 10_000), hear=lambda tally, of: heard.append((tally.done, of))
     )
     first = found(left, right, 10_000)
     left.asked.clear()
@@ -122,6 +124,77 @@ def test_a_repair_that_does_not_help_ends_and_says_so() -> None:
     done = repair(order_for(left, right, Truth.LEFT, 5), found(left, right, 5))
     assert done.after.verdict is Verdict.DIFFERENT
     assert len(done.plans) == 1
+
+
+def test_keys_that_cannot_be_made_equal_do_not_end_a_repair_that_has_more_to_do() -> None:
+    stubborn = sorted(b"key:%d" % n for n in range(40))[:3]
+    left, right = FakeSide({b"key:%d" % n: text("1") for n in range(40)}), FakeSide({})
+
+    def forget(_: str) -> None:
+        for key in stubborn:
+            right.records.pop(key, None)
+
+    right.before = forget
+    done = repair(order_for(left, right, Truth.LEFT, 10), found(left, right, 10))
+    assert right.records.keys() == left.records.keys() - set(stubborn)
+    assert [d.key for d in done.after.differences] == stubborn
+
+
+def test_what_has_to_wait_for_a_later_pass_is_tried_again() -> None:
+    """As a node with children: it goes when they have gone, and those may not have been listed with it."""
+
+    def mend(_truth: Side, target: Side, keys: Sequence[bytes]) -> Iterator[int]:
+        assert isinstance(target, FakeSide)
+        for number, key in enumerate(keys, start=1):
+            if not any(other.startswith(key + b"/") for other in target.records):
+                target.records.pop(key, None)
+            yield number
+
+    paths = [b"/%d" % n + child for n in range(10) for child in (b"", b"/a", b"/b")]
+    left, right = FakeSide({}), FakeSide({path: text("1") for path in paths})
+    order = order_for(left, right, Truth.LEFT, 12)
+    done = repair(replace(order, comparing=replace(order.comparing, mend=mend)), found(left, right, 12))
+    assert (right.records, done.after.verdict) == ({}, Verdict.EQUAL)
+    assert done.tally == Tally(deleted=30), "each counts once, when it is gone"
+
+
+def test_what_could_not_be_deleted_does_not_count() -> None:
+    left, right = FakeSide({}), FakeSide({b"a": text("1"), b"b": text("1")})
+    right.before = lambda _: right.records.update({b"a": text("1")})
+    done = repair(order_for(left, right, Truth.LEFT), found(left, right))
+    assert (done.tally, [d.key for d in done.after.differences]) == (Tally(deleted=1), [b"a"])
+
+
+def test_what_was_written_and_what_was_deleted_are_told_apart_and_out_of_how_many() -> None:
+    left = FakeSide({b"new:%d" % n: text("1") for n in range(7)})
+    right = FakeSide({b"old:%d" % n: text("1") for n in range(4)})
+    heard: list[tuple[Tally, int]] = []
+    order = replace(order_for(left, right, Truth.LEFT, 5), hear=lambda tally, of: heard.append((tally, of)))
+    done = repair(order, found(left, right, 5))
+    assert done.tally == heard[-1][0] == Tally(written=7, deleted=4)
+    assert str(done.tally) == "7 written, 4 deleted"
+    counts = [tally.done for tally, _ in heard]
+    assert counts == list(range(1, 12)), "over all passes"
+    assert heard[0][1] > 5, "what is not listed yet counts, too"
+    assert heard[-1][1] == 11
+
+
+@pytest.mark.parametrize("truth", Truth)
+def test_what_the_store_cannot_make_equal_is_told_and_left_and_the_rest_is_done(truth: Truth) -> None:
+    def barred(wanted: Record | None, has: Record | None) -> str:
+        return "it has been sealed" if has and has.value == "sealed" else ""
+
+    right_one = FakeSide({b"a": text("1"), b"b": text("1"), b"c": text("sealed")}, label="right one")
+    wrong = FakeSide({b"a": text("sealed"), b"b": text("2"), b"c": text("3")}, label="wrong")
+    pair = (right_one, wrong) if truth is Truth.LEFT else (wrong, right_one)
+    order = order_for(*pair, truth)
+    order = replace(order, comparing=replace(order.comparing, barred=barred))
+    first = found(*pair)
+    kept = (Kept(b"a", "it has been sealed"),)
+    assert (plan(first, truth, barred).kept, plan(first, truth, barred).write) == (kept, (b"b", b"c"))
+    done = repair(order, first)
+    assert (done.done, done.kept, done.after.verdict) == (2, kept, Verdict.DIFFERENT)
+    assert wrong.records == {b"a": text("sealed"), b"b": text("1"), b"c": text("sealed")}
 
 
 def test_a_refusal_in_the_middle_leaves_what_was_done() -> None:

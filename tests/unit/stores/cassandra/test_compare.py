@@ -13,10 +13,10 @@ import fakes
 import pytest
 from cassandra import OperationTimedOut
 
-from haops.compare.rounds import Manner, compare
+from haops.compare.rounds import Manner, Verdict, compare
 from haops.stores.backup import Form, NotRestorable, Part
 from haops.stores.cassandra import mend, reader
-from haops.stores.cassandra.compare import of_backup
+from haops.stores.cassandra.compare import COMPARING, of_backup
 from haops.stores.cassandra.loader import Removal, Write
 from haops.stores.cassandra.placement import members, pieces, spans
 from haops.stores.cassandra.reader import NODE_LOCAL, Reader, Way
@@ -70,7 +70,28 @@ def test_rows_whose_life_ended_since_the_backup_are_not_there() -> None:
     with of_backup(left, None) as one, of_backup(right, None) as other:
         assert int(one.survey().counts.sum()) == 2
         assert compare(one, other, Manner(rounds=1)).differences == ()
-        assert one.describe([over]) == {over: None}
+        (told,) = one.describe([over]).values()
+        assert told
+        assert (told.perhaps, told.preview) == (True, "its key alone")
+
+
+def bare(number: int) -> Row:
+    return replace(plain(number, b""), cells=tuple(Cell(None) for _ in plain(number, b"").cells))
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+@pytest.mark.parametrize(
+    ("there", "differs"), [((), False), ((bare(2),), False), ((plain(2, b"other"),), True)]
+)
+def test_a_row_whose_values_are_over_may_live_by_its_key_or_be_gone_but_has_no_values(
+    there: tuple[Row, ...], differs: bool, rounds: int
+) -> None:
+    left = archive(plain(1, b"ever"), plain(2, b"over", 60, age_s=61))
+    right = archive(plain(1, b"ever"), *there)
+    with of_backup(left, None) as one, of_backup(right, None) as other:
+        found = compare(one, other, Manner(rounds=rounds, pause_s=0))
+    assert found.verdict is (Verdict.DIFFERENT if differs else Verdict.EQUAL)
+    assert len(found.differences) == differs
 
 
 class FakeRing(RingSide):
@@ -103,6 +124,17 @@ def test_rows_that_may_live_by_their_key_alone_are_not_removed_nor_counted(
         (plain(1, b"").key, False, (None,))
     ]
     assert done == 2
+
+
+def test_rows_of_a_table_that_counts_say_so_and_cannot_be_made_equal() -> None:
+    columns = [replace(c, type="counter") if c.kind == "regular" else c for c in PLAIN.columns]
+    counter = record_of(replace(PLAIN, columns=tuple(columns)), plain(1, b"a"))
+    row = record_of(PLAIN, plain(1, b"a"))
+    assert counter
+    assert counter.kind == "counter"
+    for pair in ((counter, None), (None, counter), (counter, row)):
+        assert COMPARING.barred(*pair) == "a counter cannot be set to a value"
+    assert COMPARING.barred(row, None) == COMPARING.barred(None, row) == ""
 
 
 def test_a_row_of_its_key_alone_says_so() -> None:

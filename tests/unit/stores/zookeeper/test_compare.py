@@ -14,6 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from haops.cluster.spec import Cluster, StoreName
+from haops.compare.repair import RepairOrder, Truth, plan
+from haops.compare.repair import repair as carry_out
+from haops.compare.rounds import Manner, compare
 from haops.errors import BadInput
 from haops.stores.backup import NotRestorable, RestoreFailed
 from haops.stores.compare import Record, Side
@@ -35,6 +38,12 @@ def filled() -> FakeServer:
     server.put("/app/c", b"3", owner=TTL + 9)
     server.put("/lock", b"", owner=0x1000000000001)
     return server
+
+
+@contextmanager
+def sides_of(opened: Sequence[Side]) -> Iterator[tuple[Side, Side]]:
+    left, right = opened
+    yield left, right
 
 
 @contextmanager
@@ -193,6 +202,45 @@ def test_after_a_repair_nothing_differs_but_counters_that_cannot_go_back(
             assert has is not None
             assert replace(wanted, version="") == replace(has, version="")
             assert int(has.version.split()[1]) > int(wanted.version.split()[1])
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "barred"),
+    [
+        ({"creates": 3}, {"creates": 7}, True),
+        ({"creates": 7}, {"creates": 3}, False),
+        ({"creates": 3}, {"creates": 7, "data": b"other"}, False),
+        ({"creates": 3}, None, False),
+    ],
+)
+def test_a_node_that_differs_in_nothing_but_a_next_suffix_that_is_higher_stays_and_says_why(
+    one: dict[str, object], two: dict[str, object] | None, barred: bool
+) -> None:
+    servers = [FakeServer(), FakeServer()]
+    for server, fields in zip(servers, (one, two), strict=True):
+        if fields is not None:
+            server.put("/a", b"1")
+            for name, value in fields.items():
+                setattr(server.nodes[b"/a"], name, value)
+    with sides(*servers) as both:
+        wanted, has = described(both, b"/a")
+    assert bool(COMPARING.barred(wanted, has)) is barred
+    assert not COMPARING.barred(has, None)
+    if barred:
+        assert "next sequence number" in COMPARING.barred(wanted, has)
+
+
+def test_a_repair_ends_without_what_cannot_be_lowered_and_counts_it_not() -> None:
+    one, two = FakeServer(), FakeServer()
+    one.put("/a", creates=3)
+    two.put("/a", creates=7)
+    one.put("/b", b"1")
+    with sides(one, two) as both:
+        first = compare(*both, Manner(rounds=1))
+        order = RepairOrder(COMPARING, lambda: sides_of(both), Truth.LEFT, Manner(rounds=1))
+        done = carry_out(order, first)
+        assert (done.done, [k.key for k in done.kept]) == (1, [b"/a"])
+        assert plan(done.after, Truth.LEFT, COMPARING.barred).keys == ()
 
 
 def test_a_backup_repairs_a_cluster_and_another_kind_is_made_anew() -> None:
