@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
+
+# What is smaller is nothing in a picture, and its power of ten may be 0.
+_LEAST: Final = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +46,9 @@ class Log:
 
 def nice_step(span: float, count: int) -> float:
     """A step of 1, 2 or 5 times a power of ten that divides `span` into at most `count` parts."""
-    if span <= 0 or count < 1:
+    raw = span / count if count >= 1 else 0.0
+    if raw < _LEAST:
         return 1.0
-    raw = span / count
     power = 10.0 ** math.floor(math.log10(raw))
     # The tolerance keeps 5 / 5 from becoming a step of 2 through rounding.
     return next((f * power for f in (1, 2, 5) if f * power >= raw * (1 - 1e-9)), 10 * power)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haops.cluster.spec import StoreName
-from haops.report.scale import Linear, Log, decades, log_ticks, nice_ceiling, nice_ticks
+from haops.report.scale import Linear, Log, decades, log_ticks, nice_ceiling, nice_step, nice_ticks
 from haops.report.strip import strip_figures
 from haops.report.svg import Label, el, place_labels, step_area, step_line
 from haops.report.timeline import has_timeline, merge, outage_span, timeline_figures
@@ -143,3 +143,9 @@ def test_the_strip_has_a_dot_a_trial_and_a_cross_where_nothing_came_back() -> No
 def test_the_strip_of_trials_that_never_came_back_is_drawn() -> None:
     trials = (samples.trial(1, None), samples.trial(2, None))
     assert strip_figures(samples.store(StoreName.REDIS, trials), "a", "b").count('class="cross"') == 12
+
+
+@pytest.mark.parametrize("span", [5e-324, 1e-310, 1e-301, 0.0, -1.0])
+def test_a_span_that_is_next_to_nothing_has_ticks_all_the_same(span: float) -> None:
+    assert nice_step(span, 5) > 0
+    assert nice_ticks(max(span, 0.0), 5)[0] == 0
